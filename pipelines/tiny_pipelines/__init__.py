@@ -1,0 +1,1 @@
+"""What a user runs: importers, named pipelines, host training and the commands."""

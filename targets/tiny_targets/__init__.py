@@ -1,0 +1,1 @@
+"""Hardware: targets, boards, kernels, code generation, firmware and its emulation."""

@@ -1,0 +1,44 @@
+"""The one place that chooses the distribution of the MLIR Python bindings.
+
+`mlir` (LLVM's own wheels) is preferred where it carries Python-defined dialects; otherwise the
+bindings inside the `torch-mlir` wheel are used. `TINY_MLIR_BINDINGS=mlir|torch_mlir` chooses explicitly.
+"""
+
+import importlib
+import importlib.util
+import os
+from types import ModuleType
+
+_CHOICES = ("mlir", "torch_mlir")
+_VARIABLE = "TINY_MLIR_BINDINGS"
+
+
+def _has_python_dialects(package: str) -> bool:
+    if importlib.util.find_spec(package) is None:
+        return False
+    try:
+        return importlib.util.find_spec(f"{package}.dialects.ext") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _choose() -> str:
+    wanted = os.environ.get(_VARIABLE)
+    if wanted is not None and wanted not in _CHOICES:
+        raise ImportError(f"{_VARIABLE}={wanted!r}: choose one of {', '.join(_CHOICES)}")
+    for package in (wanted,) if wanted else _CHOICES:
+        if _has_python_dialects(package):
+            return package
+    raise ImportError("no MLIR bindings with Python-defined dialects; pip install 'torch-mlir>=20261001'")
+
+
+PACKAGE = _choose()
+
+
+def load(submodule: str) -> ModuleType:
+    """Import `submodule` (`"ir"`, `"dialects.linalg"`, ...) of the chosen bindings."""
+    return importlib.import_module(f"{PACKAGE}.{submodule}")
+
+
+ir = load("ir")
+ext = load("dialects.ext")

@@ -1,0 +1,90 @@
+"""The `tiny` dialect object, contexts that have it loaded, and reading modules from text or bytecode."""
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+from tiny_dialect.bindings import ext, ir
+from tiny_dialect.errors import InvalidModel
+
+_LOAD_LOCK = threading.Lock()
+_BYTECODE_MAGIC = b"ML\xefR"
+
+
+class Tiny(ext.Dialect, name="tiny"):
+    """Quantized training graphs: forward, backward and update ops over static NHWC tensors."""
+
+
+def new_context() -> Any:
+    """A fresh MLIR context with the dialect loaded, single-threaded (Python verifiers hold the GIL)."""
+    from tiny_dialect import ops  # noqa: F401  (defining the op classes registers them)
+
+    context = ir.Context()
+    context.enable_multithreading(False)
+    with _LOAD_LOCK, context, ir.Location.unknown():
+        Tiny.load()
+    return context
+
+
+def parse_module(data: bytes, source: str) -> Any:
+    """The verified module in `data` (text or bytecode), parsed in the current context.
+
+    Raises `InvalidModel` with the position and the reason of the first diagnostic.
+    """
+    try:
+        if data.startswith(_BYTECODE_MAGIC):
+            return ir.Module.parse(data)
+        operation = ir.Operation.parse(data.decode("utf-8"), source_name=source)
+    except UnicodeDecodeError as error:
+        raise InvalidModel("neither MLIR bytecode nor UTF-8 text", source) from error
+    except ir.MLIRError as error:
+        raise InvalidModel(*first_diagnostic(error, source)) from error
+    return _as_module(operation, source)
+
+
+def _as_module(operation: Any, source: str) -> Any:
+    """The parsed top-level op as `ir.Module`; a file may hold a single op that is not a module."""
+    if operation.name != "builtin.module":
+        module = ir.Module.create(ir.Location.file(source, 1, 1))
+        module.body.append(operation)
+        return module
+    module = ir.Module.create(operation.location)
+    for name in operation.attributes:
+        module.operation.attributes[name.name] = name.attr
+    for child in list(operation.regions[0].blocks[0]):
+        module.body.append(child)
+    return module
+
+
+def first_diagnostic(error: Any, source: str) -> tuple[str, str]:
+    """(message, place) of the first diagnostic of an `MLIRError`."""
+    diagnostics = getattr(error, "error_diagnostics", None)
+    if not diagnostics:
+        return str(error).strip().split("\n")[0] or "malformed module", source
+    first = diagnostics[0]
+    return first.message or "malformed module", place_of(first.location, source)
+
+
+def place_of(location: Any, fallback: str = "") -> str:
+    """`file:line:column` of a location, or its layer name, or `fallback`."""
+    text = str(location)
+    if text.startswith("loc(") and text != "loc(unknown)":
+        return text[4:-1].replace('"', "")
+    return fallback
+
+
+def read_module(path: Path) -> Any:
+    """The module in the file `path`; raises `InvalidModel` with the reason."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidModel(error.strerror or str(error), str(path)) from error
+    return parse_module(data, str(path))
+
+
+def to_bytecode(module: Any) -> bytes:
+    """The module as MLIR bytecode."""
+    buffer = io.BytesIO()
+    module.operation.write_bytecode(buffer)
+    return buffer.getvalue()

@@ -1,0 +1,48 @@
+"""Op classes of the dialect, by phase of the training step."""
+
+from tiny_dialect.ops.backward import (
+    AddGradients,
+    BiasGrad,
+    Conv2DInputGrad,
+    Conv2DWeightGrad,
+    GlobalAveragePoolGrad,
+    LinearInputGrad,
+    LinearWeightGrad,
+    ScaleGradient,
+    SoftmaxCrossEntropyGrad,
+)
+from tiny_dialect.ops.forward import (
+    Add,
+    Conv2D,
+    Dequantize,
+    GatherChannels,
+    GlobalAveragePool,
+    Linear,
+    Parameter,
+    SoftmaxCrossEntropy,
+)
+from tiny_dialect.ops.update import ApplyUpdate, BiasUpdate, Conv2DWeightUpdate, LinearWeightUpdate
+
+__all__ = [
+    "Add",
+    "AddGradients",
+    "ApplyUpdate",
+    "BiasGrad",
+    "BiasUpdate",
+    "Conv2D",
+    "Conv2DInputGrad",
+    "Conv2DWeightGrad",
+    "Conv2DWeightUpdate",
+    "Dequantize",
+    "GatherChannels",
+    "GlobalAveragePool",
+    "GlobalAveragePoolGrad",
+    "Linear",
+    "LinearInputGrad",
+    "LinearWeightGrad",
+    "LinearWeightUpdate",
+    "Parameter",
+    "ScaleGradient",
+    "SoftmaxCrossEntropy",
+    "SoftmaxCrossEntropyGrad",
+]

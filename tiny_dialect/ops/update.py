@@ -1,0 +1,115 @@
+"""Update ops: `parameter <- parameter - rate * factors * gradient`, in place on a trained parameter.
+
+An update has no result: it writes the storage of its first operand, which must come from a
+`tiny.parameter` marked `trained`, and every other use of that parameter must come before it.
+Rounding by storage: i16 master in units of 1/256, half to even, saturating; i32 bias half to even,
+saturating at +-2^30; f32 unrounded. A step is limited to +-2^22 storage units; NaN counts as +2^22.
+"""
+
+from typing import Any
+
+from tiny_dialect.attributes import DenseArray, DenseElements, integer, integers
+from tiny_dialect.bindings import ext, ir
+from tiny_dialect.dialect import Tiny
+from tiny_dialect.ops.backward import require_weight_gradient
+from tiny_dialect.ops.forward import Parameter
+from tiny_dialect.types import shape_of
+from tiny_dialect.verify import (
+    require,
+    require_element,
+    require_rank,
+    require_shape,
+    require_vector,
+    typed,
+    verifier,
+)
+
+Operand = ext.Operand
+TRAINABLE_ELEMENTS = ("i8", "i16", "i32", "f32")
+
+
+def _require_target(op: Any, parameter: Any, rate: Any) -> None:
+    owner = parameter.owner
+    is_parameter = isinstance(owner, ir.Operation | ir.OpView) and isinstance(owner.opview, Parameter)
+    require(is_parameter, "expects its first operand to be a tiny.parameter")
+    require("trained" in owner.attributes, "updates a parameter that is not marked trained")
+    require_element(parameter, TRAINABLE_ELEMENTS, "parameter")
+    require_element(rate, ("f32",), "rate")
+    require_shape(rate, (), "rate")
+    require_vector(op.attributes["factors"], shape_of(parameter)[0], "f32", "factors")
+
+
+class ApplyUpdate(Tiny.Operation, name="apply_update"):
+    """Subtract `rate * factors[c] * gradient` (c along axis 0) from a trained parameter."""
+
+    parameter: Operand[Any]
+    gradient: Operand[Any]
+    rate: Operand[Any]
+    factors: DenseElements
+
+    @verifier
+    def verify_invariants(op: Any) -> None:
+        self = typed(op, ApplyUpdate)
+        _require_target(op, self.parameter, self.rate)
+        require_element(self.gradient, ("f32",), "gradient")
+        require_shape(self.gradient, shape_of(self.parameter), "gradient")
+
+
+class Conv2DWeightUpdate(Tiny.Operation, name="conv2d_weight_update"):
+    """`apply_update` of a `conv2d_weight_grad`, element by element: the gradient is never stored.
+
+    `factors` holds the product of the gradient's `scales` and the update's `factors`.
+    """
+
+    parameter: Operand[Any]
+    x: Operand[Any]
+    g: Operand[Any]
+    rate: Operand[Any]
+    factors: DenseElements
+    strides: DenseArray = ext.attribute(default_factory=lambda: integers([1, 1]))
+    pads: DenseArray = ext.attribute(default_factory=lambda: integers([0, 0, 0, 0]))
+    groups: ir.IntegerAttr = ext.attribute(default_factory=lambda: integer(1))
+
+    @verifier
+    def verify_invariants(op: Any) -> None:
+        self = typed(op, Conv2DWeightUpdate)
+        _require_target(op, self.parameter, self.rate)
+        require_rank(self.parameter, 4, "parameter")
+        require_weight_gradient(op, self.x, self.g, shape_of(self.parameter))
+
+
+class BiasUpdate(Tiny.Operation, name="bias_update"):
+    """`apply_update` of a `bias_grad`."""
+
+    parameter: Operand[Any]
+    g: Operand[Any]
+    rate: Operand[Any]
+    factors: DenseElements
+
+    @verifier
+    def verify_invariants(op: Any) -> None:
+        self = typed(op, BiasUpdate)
+        _require_target(op, self.parameter, self.rate)
+        require_element(self.g, ("f32",), "g")
+        require_shape(self.parameter, shape_of(self.g)[-1:], "parameter")
+
+
+class LinearWeightUpdate(Tiny.Operation, name="linear_weight_update"):
+    """`apply_update` of a `linear_weight_grad`."""
+
+    parameter: Operand[Any]
+    x: Operand[Any]
+    g: Operand[Any]
+    rate: Operand[Any]
+    factors: DenseElements
+
+    @verifier
+    def verify_invariants(op: Any) -> None:
+        self = typed(op, LinearWeightUpdate)
+        _require_target(op, self.parameter, self.rate)
+        require_element(self.x, ("f32",), "x")
+        require_element(self.g, ("f32",), "g")
+        features = 1
+        for size in shape_of(self.x):
+            features *= size
+        require_shape(self.parameter, (shape_of(self.g)[-1], features), "parameter")
