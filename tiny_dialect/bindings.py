@@ -1,13 +1,14 @@
 """The one place that chooses the distribution of the MLIR Python bindings.
 
 `mlir` (LLVM's own wheels) is preferred where it carries Python-defined dialects; otherwise the
-bindings inside the `torch-mlir` wheel are used. `TINY_MLIR_BINDINGS=mlir|torch_mlir` chooses explicitly.
+bindings inside the `torch-mlir` wheel are used. `TINY_MLIR_BINDINGS=mlir|torch_mlir` chooses
+explicitly.
 """
 
 import importlib
 import importlib.util
 import os
-from types import ModuleType
+from typing import Any
 
 _CHOICES = ("mlir", "torch_mlir")
 _VARIABLE = "TINY_MLIR_BINDINGS"
@@ -29,16 +30,19 @@ def _choose() -> str:
     for package in (wanted,) if wanted else _CHOICES:
         if _has_python_dialects(package):
             return package
-    raise ImportError("no MLIR bindings with Python-defined dialects; pip install 'torch-mlir>=20261001'")
+    raise ImportError(
+        "no MLIR bindings with Python-defined dialects; pip install 'torch-mlir>=20261001'"
+    )
 
 
 PACKAGE = _choose()
 
 
-def load(submodule: str) -> ModuleType:
+def load(submodule: str) -> Any:
     """Import `submodule` (`"ir"`, `"dialects.linalg"`, ...) of the chosen bindings."""
     return importlib.import_module(f"{PACKAGE}.{submodule}")
 
 
-ir = load("ir")
-ext = load("dialects.ext")
+# The bindings are untyped; `Any` says so to the type checker.
+ir: Any = load("ir")
+ext: Any = load("dialects.ext")

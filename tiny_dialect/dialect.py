@@ -1,4 +1,4 @@
-"""The `tiny` dialect object, contexts that have it loaded, and reading modules from text or bytecode."""
+"""The `tiny` dialect, contexts that have it loaded, and reading modules from text or bytecode."""
 
 import io
 import threading
@@ -12,12 +12,12 @@ _LOAD_LOCK = threading.Lock()
 _BYTECODE_MAGIC = b"ML\xefR"
 
 
-class Tiny(ext.Dialect, name="tiny"):
+class Tiny(ext.Dialect, name="tiny"):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
     """Quantized training graphs: forward, backward and update ops over static NHWC tensors."""
 
 
 def new_context() -> Any:
-    """A fresh MLIR context with the dialect loaded, single-threaded (Python verifiers hold the GIL)."""
+    """A fresh context with the dialect loaded, single-threaded: Python verifiers hold the GIL."""
     from tiny_dialect import ops  # noqa: F401  (defining the op classes registers them)
 
     context = ir.Context()

@@ -1,4 +1,4 @@
-"""The one error family: every failure a user can cause is a `TinyError` with a place and a next step."""
+"""The one error family: a failure a user can cause is a `TinyError` with a place."""
 
 
 class TinyError(Exception):

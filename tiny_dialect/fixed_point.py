@@ -1,7 +1,7 @@
 """Q31 fixed-point arithmetic shared by the semantics, the host lowering and the kernels.
 
 A positive real factor `s` becomes `(m, shift)` with `2^30 <= m < 2^31` and `s ~ m * 2^-shift`;
-`requantize(a) = (a * m + 2^(shift-1)) >> shift` rounds once, half towards plus infinity, in 64 bits.
+`requantize(a) = (a * m + 2^(shift-1)) >> shift` rounds once, half upwards, in 64 bits.
 Source: docs/design/arithmetic.md (bit-identical to a double reference on the published models).
 """
 
@@ -54,5 +54,5 @@ def rounding_shift(value: Int64s, shift: Any) -> Int64s:
 
 
 def requantize(accumulator: Int64s, multiplier: Any, shift: Any) -> Int64s:
-    """`round(accumulator * multiplier * 2^-shift)`, exact in int64 for |accumulator| < 1.5 * 2^31."""
+    """`round(accumulator * multiplier * 2^-shift)`, exact for |accumulator| < 1.5 * 2^31."""
     return rounding_shift(accumulator * np.asarray(multiplier, np.int64), shift)

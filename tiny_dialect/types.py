@@ -1,4 +1,4 @@
-"""Tensor types of the dialect: quantized activations, float gradients, masks; shapes and storage bytes.
+"""Tensor types: quantized activations, float gradients, masks; their shapes and storage bytes.
 
 Every activation is NHWC with N = 1; a one-dimensional signal has H = 1.
 """
@@ -72,7 +72,7 @@ def numpy_type(value_or_type: Any) -> np.dtype[Any]:
 
 
 def storage_bytes(value_or_type: Any) -> int:
-    """Bytes a tensor takes on the device; a mask is packed to bits, each pixel padded to whole bytes."""
+    """Bytes of a tensor on the device; masks are packed to bits, each pixel padded to bytes."""
     shape = shape_of(value_or_type)
     if element_name(value_or_type) == "i1":
         return prod(shape[:-1]) * ((shape[-1] + 7) // 8)

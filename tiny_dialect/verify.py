@@ -43,7 +43,9 @@ def typed(op: Any, cls: type) -> Any:
     for key, values in (("operandSegmentSizes", op.operands), ("resultSegmentSizes", op.results)):
         if key in op.attributes:
             sizes = list(op.attributes[key])
-            require(all(size >= 0 for size in sizes) and sum(sizes) == len(values), f"has wrong {key}")
+            require(
+                all(size >= 0 for size in sizes) and sum(sizes) == len(values), f"has wrong {key}"
+            )
     view = op.operation.opview if hasattr(op, "operation") else op.opview
     require(isinstance(view, cls), f"is not a {cls.__name__}")
     return view
@@ -51,7 +53,10 @@ def typed(op: Any, cls: type) -> Any:
 
 def require_rank(value: Any, rank: int, what: str) -> None:
     """The tensor `value` has static shape and `rank` dimensions."""
-    require(isinstance(value.type, ir.RankedTensorType), f"expects {what} to be a ranked tensor, got {value.type}")
+    require(
+        isinstance(value.type, ir.RankedTensorType),
+        f"expects {what} to be a ranked tensor, got {value.type}",
+    )
     require(value.type.has_static_shape, f"expects {what} of static shape, got {value.type}")
     require(value.type.rank == rank, f"expects {what} of rank {rank}, got {value.type}")
 
@@ -68,8 +73,14 @@ def require_activation(value: Any, what: str) -> None:
     require_element(value, ("quant",), what)
     require(shape_of(value)[0] == 1, f"expects {what} with batch size 1, got {value.type}")
     element = value.type.element_type
-    require(0.0 < element.scale < float("inf"), f"expects {what} with a positive finite scale, got {value.type}")
-    require(-128 <= element.zero_point <= 127, f"expects {what} with a zero point in int8, got {value.type}")
+    require(
+        0.0 < element.scale < float("inf"),
+        f"expects {what} with a positive finite scale, got {value.type}",
+    )
+    require(
+        -128 <= element.zero_point <= 127,
+        f"expects {what} with a zero point in int8, got {value.type}",
+    )
 
 
 def require_gradient(value: Any, like: Any, what: str) -> None:
@@ -80,7 +91,9 @@ def require_gradient(value: Any, like: Any, what: str) -> None:
 
 def require_shape(value: Any, shape: Sequence[int], what: str) -> None:
     """The static shape equals `shape`."""
-    require(shape_of(value) == tuple(shape), f"expects {what} of shape {list(shape)}, got {value.type}")
+    require(
+        shape_of(value) == tuple(shape), f"expects {what} of shape {list(shape)}, got {value.type}"
+    )
 
 
 def require_vector(attribute: Any, length: int, element: str, what: str) -> None:

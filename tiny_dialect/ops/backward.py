@@ -4,7 +4,10 @@ Straight-through for every round. A factor `scales[c]` is `s_x * s_w[c] / s_y` o
 so each op is the exact derivative of the float-relaxed forward op.
 """
 
-from typing import Any, Optional
+# pyright: reportInvalidTypeForm=false
+# (the untyped bindings' own `Operand[...]` and `Result[...]` are field annotations here)
+
+from typing import Any
 
 from tiny_dialect.attributes import DenseArray, DenseElements, integer, integers
 from tiny_dialect.bindings import ext, ir
@@ -79,12 +82,12 @@ class LinearWeightGrad(Tiny.Operation, name="linear_weight_grad", traits=[ext.Pu
 
 
 class ScaleGradient(Tiny.Operation, name="scale_gradient", traits=[ext.Pure]):
-    """`gx = g * factor`, zero where `mask` is false: the derivative of a clamp and of a rescaling."""
+    """`gx = g * factor`, zero where `mask` is false: derivative of a clamp and of a rescaling."""
 
     g: Operand[Any]
     gx: Result[Any]
     factor: ir.FloatAttr
-    mask: Optional[Operand[Any]] = None
+    mask: Operand[Any] | None = None
 
     @verifier
     def verify_invariants(op: Any) -> None:
@@ -133,7 +136,7 @@ class Conv2DInputGrad(Tiny.Operation, name="conv2d_input_grad", traits=[ext.Pure
     w: Operand[Any]
     gx: Result[Any]
     scales: DenseElements
-    trained: Optional[Operand[Any]] = None
+    trained: Operand[Any] | None = None
     strides: DenseArray = ext.attribute(default_factory=lambda: integers([1, 1]))
     pads: DenseArray = ext.attribute(default_factory=lambda: integers([0, 0, 0, 0]))
     groups: ir.IntegerAttr = ext.attribute(default_factory=lambda: integer(1))
@@ -153,7 +156,7 @@ class Conv2DInputGrad(Tiny.Operation, name="conv2d_input_grad", traits=[ext.Pure
 
 
 def require_weight_gradient(op: Any, x: Any, g: Any, weight_shape: tuple[int, ...]) -> None:
-    """Shapes of a (possibly partial) weight gradient; `output_channels` picks gradients of a depthwise one."""
+    """Shapes of a weight gradient; `output_channels` picks some of a depthwise one."""
     require_activation(x, "x")
     require_rank(g, 4, "g")
     require_element(g, ("f32",), "g")
@@ -163,20 +166,31 @@ def require_weight_gradient(op: Any, x: Any, g: Any, weight_shape: tuple[int, ..
     if "output_channels" in op.attributes:
         channels = list(op.attributes["output_channels"])
         require(len(channels) == outputs, f"expects {outputs} output_channels, got {len(channels)}")
-        require(all(0 <= c < shape_of(g)[3] for c in channels), f"expects output_channels below {shape_of(g)[3]}")
+        require(
+            all(0 <= c < shape_of(g)[3] for c in channels),
+            f"expects output_channels below {shape_of(g)[3]}",
+        )
         require(weight_shape[3] == 1, "allows output_channels only for depthwise weights")
         require(x_shape[3] == outputs, f"expects {outputs} gathered input channels, got {x.type}")
     else:
-        require(shape_of(g)[3] == outputs, f"expects a gradient of {outputs} channels, got {g.type}")
-        require(weight_shape[3] * geo.groups == x_shape[3], f"does not fit {geo.groups} groups of input {x.type}")
+        require(
+            shape_of(g)[3] == outputs, f"expects a gradient of {outputs} channels, got {g.type}"
+        )
+        require(
+            weight_shape[3] * geo.groups == x_shape[3],
+            f"does not fit {geo.groups} groups of input {x.type}",
+        )
     expected = geo.output_shape(x_shape, weight_shape)
-    require(shape_of(g)[1:3] == expected[1:3], f"expects a gradient of spatial shape {expected[1:3]}, got {g.type}")
+    require(
+        shape_of(g)[1:3] == expected[1:3],
+        f"expects a gradient of spatial shape {expected[1:3]}, got {g.type}",
+    )
 
 
 class Conv2DWeightGrad(Tiny.Operation, name="conv2d_weight_grad", traits=[ext.Pure]):
     """`gw = scales * corr(x - z_x, g)`.
 
-    `x` may hold only the gathered channels of a partly trained weight. For a partly trained depthwise
+    `x` may hold only the gathered channels of a partly trained weight. For a depthwise one
     weight `output_channels` names the gradient channels, and `groups` is their number.
     """
 

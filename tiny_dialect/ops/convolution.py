@@ -31,19 +31,21 @@ def geometry(op: Any) -> ConvGeometry:
     except TypeError as error:
         raise Violation(str(error)) from error
     groups = op.attributes["groups"].value
-    require(len(strides) == 2 and min(strides) >= 1, f"expects two strides of at least 1, got {strides}")
+    require(
+        len(strides) == 2 and min(strides) >= 1, f"expects two strides of at least 1, got {strides}"
+    )
     require(len(pads) == 4 and min(pads) >= 0, f"expects four pads of at least 0, got {pads}")
     require(groups >= 1, f"expects groups of at least 1, got {groups}")
     return ConvGeometry((strides[0], strides[1]), (pads[0], pads[1], pads[2], pads[3]), groups)
 
 
 def is_depthwise(groups: int, weight: Shape) -> bool:
-    """True where each group reads one input channel, so that weights are chosen by output channel."""
+    """True where each group reads one input channel: weights are chosen by output channel."""
     return weight[3] == 1 and groups > 1
 
 
 def trained_axis(groups: int, weight: Shape) -> int:
-    """The weight axis along which channels are chosen: 0 (outputs) for depthwise, else 3 (inputs)."""
+    """The weight axis of channel choice: 0 (outputs) for depthwise, else 3 (inputs)."""
     return 0 if is_depthwise(groups, weight) else 3
 
 
@@ -66,9 +68,13 @@ def require_conv_shapes(geo: ConvGeometry, x: Any, w: Any, y_shape: Shape) -> No
     x_shape, w_shape = shape_of(x), shape_of(w)
     require(
         w_shape[3] * geo.groups == x_shape[3],
-        f"expects weights of {x_shape[3]} / {geo.groups} input channels, got {w.type} for input {x.type}",
+        f"expects weights of {x_shape[3]} / {geo.groups} input channels, got {w.type} "
+        f"for input {x.type}",
     )
-    require(w_shape[0] % geo.groups == 0, f"expects output channels divisible by {geo.groups} groups, got {w.type}")
+    require(
+        w_shape[0] % geo.groups == 0,
+        f"expects output channels divisible by {geo.groups} groups, got {w.type}",
+    )
     expected = geo.output_shape(x_shape, w_shape)
     require(min(expected) >= 1, f"has an empty output: kernel {w.type} over input {x.type}")
     require(y_shape == expected, f"expects output shape {list(expected)}, got {list(y_shape)}")
@@ -77,14 +83,22 @@ def require_conv_shapes(geo: ConvGeometry, x: Any, w: Any, y_shape: Shape) -> No
 def require_channels(op: Any, groups: int, w: Any, trained: Any | None) -> None:
     """`trained` and `trained_channels` come together, in order, without repeats, and in range."""
     if trained is None:
-        require("trained_channels" not in op.attributes, "has trained_channels but no trained weights")
+        require(
+            "trained_channels" not in op.attributes, "has trained_channels but no trained weights"
+        )
         return
     require("trained_channels" in op.attributes, "has trained weights but no trained_channels")
     channels = to_list(op.attributes["trained_channels"])
     limit = shape_of(w)[trained_axis(groups, shape_of(w))]
     require(
-        bool(channels) and sorted(set(channels)) == channels and 0 <= channels[0] and channels[-1] < limit,
+        bool(channels)
+        and sorted(set(channels)) == channels
+        and channels[0] >= 0
+        and channels[-1] < limit,
         f"expects increasing trained_channels below {limit}, got {channels}",
     )
     expected = trained_shape(groups, shape_of(w), len(channels))
-    require(shape_of(trained) == expected, f"expects trained weights of shape {list(expected)}, got {trained.type}")
+    require(
+        shape_of(trained) == expected,
+        f"expects trained weights of shape {list(expected)}, got {trained.type}",
+    )

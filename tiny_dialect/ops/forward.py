@@ -1,9 +1,13 @@
 """Forward ops: parameters, convolution, residual add, pooling, the float head and the loss.
 
-Rounding and clamping follow docs/design/arithmetic.md; the exact meaning is `tiny_dialect.semantics`.
+Rounding and clamping follow docs/design/arithmetic.md; the exact meaning is in
+`tiny_dialect.semantics`.
 """
 
-from typing import Any, Optional
+# pyright: reportInvalidTypeForm=false
+# (the untyped bindings' own `Operand[...]` and `Result[...]` are field annotations here)
+
+from typing import Any
 
 import numpy as np
 
@@ -83,8 +87,8 @@ class Conv2D(Tiny.Operation, name="conv2d", traits=[ext.Pure]):
     bias: Operand[Any]
     y: Result[Any]
     weight_scales: DenseElements
-    trained: Optional[Operand[Any]] = None
-    mask: Optional[Result[Any]] = None
+    trained: Operand[Any] | None = None
+    mask: Result[Any] | None = None
     strides: DenseArray = ext.attribute(default_factory=lambda: integers([1, 1]))
     pads: DenseArray = ext.attribute(default_factory=lambda: integers([0, 0, 0, 0]))
     groups: ir.IntegerAttr = ext.attribute(default_factory=lambda: integer(1))
@@ -104,7 +108,10 @@ class Conv2D(Tiny.Operation, name="conv2d", traits=[ext.Pure]):
         require_shape(self.bias, (channels,), "bias")
         require_vector(self.weight_scales, channels, "f64", "weight_scales")
         scales = to_array(self.weight_scales)
-        require(bool((np.isfinite(scales) & (scales > 0)).all()), "expects positive finite weight_scales")
+        require(
+            bool((np.isfinite(scales) & (scales > 0)).all()),
+            "expects positive finite weight_scales",
+        )
         factors = quantization(self.x)[0] * scales / quantization(self.y)[0]
         require(bool((factors < 2.0**30).all()), "has a requantization factor of 2^30 or more")
         _require_clamp(op)
@@ -121,7 +128,7 @@ class Add(Tiny.Operation, name="add", traits=[ext.Pure]):
     a: Operand[Any]
     b: Operand[Any]
     y: Result[Any]
-    mask: Optional[Result[Any]] = None
+    mask: Result[Any] | None = None
     clamp: DenseArray = ext.attribute(default_factory=lambda: integers(FULL_RANGE))
 
     @verifier
@@ -135,7 +142,7 @@ class Add(Tiny.Operation, name="add", traits=[ext.Pure]):
 
 
 class GlobalAveragePool(Tiny.Operation, name="global_average_pool", traits=[ext.Pure]):
-    """Mean over H and W of the raw int8 values, rounded half to even; scale and zero point unchanged.
+    """Mean over H and W of the raw int8 values, half to even; scale and zero point unchanged.
 
     Gradient: `global_average_pool_grad` (straight through the rounding).
     """
@@ -149,7 +156,9 @@ class GlobalAveragePool(Tiny.Operation, name="global_average_pool", traits=[ext.
         require_activation(self.x, "x")
         require_activation(self.y, "y")
         require_shape(self.y, (1, 1, 1, shape_of(self.x)[3]), "y")
-        require(quantization(self.x) == quantization(self.y), "expects equal quantization of x and y")
+        require(
+            quantization(self.x) == quantization(self.y), "expects equal quantization of x and y"
+        )
 
 
 class GatherChannels(Tiny.Operation, name="gather_channels", traits=[ext.Pure]):
@@ -165,9 +174,15 @@ class GatherChannels(Tiny.Operation, name="gather_channels", traits=[ext.Pure]):
         require_activation(self.x, "x")
         channels = to_list(self.channels)
         limit = shape_of(self.x)[3]
-        require(bool(channels) and all(0 <= c < limit for c in channels), f"expects channels below {limit}")
+        require(
+            bool(channels) and all(0 <= c < limit for c in channels),
+            f"expects channels below {limit}",
+        )
         require_shape(self.y, (*shape_of(self.x)[:3], len(channels)), "y")
-        require(self.x.type.element_type == self.y.type.element_type, "expects equal element types of x and y")
+        require(
+            self.x.type.element_type == self.y.type.element_type,
+            "expects equal element types of x and y",
+        )
 
 
 class Dequantize(Tiny.Operation, name="dequantize", traits=[ext.Pure]):
@@ -203,7 +218,8 @@ class Linear(Tiny.Operation, name="linear", traits=[ext.Pure]):
         require_rank(self.w, 2, "weights")
         classes, features = shape_of(self.w)
         require(
-            int(np.prod(shape_of(self.x))) == features, f"expects {features} input features, got {self.x.type}"
+            int(np.prod(shape_of(self.x))) == features,
+            f"expects {features} input features, got {self.x.type}",
         )
         require_shape(self.bias, (classes,), "bias")
         require_shape(self.y, (1, classes), "y")

@@ -1,10 +1,13 @@
-"""Update ops: `parameter <- parameter - rate * factors * gradient`, in place on a trained parameter.
+"""Update ops: `parameter <- parameter - rate * factors * gradient`, in place.
 
 An update has no result: it writes the storage of its first operand, which must come from a
 `tiny.parameter` marked `trained`, and every other use of that parameter must come before it.
 Rounding by storage: i16 master in units of 1/256, half to even, saturating; i32 bias half to even,
 saturating at +-2^30; f32 unrounded. A step is limited to +-2^22 storage units; NaN counts as +2^22.
 """
+
+# pyright: reportInvalidTypeForm=false
+# (the untyped bindings' own `Operand[...]` and `Result[...]` are field annotations here)
 
 from typing import Any
 
@@ -30,7 +33,9 @@ TRAINABLE_ELEMENTS = ("i8", "i16", "i32", "f32")
 
 def _require_target(op: Any, parameter: Any, rate: Any) -> None:
     owner = parameter.owner
-    is_parameter = isinstance(owner, ir.Operation | ir.OpView) and isinstance(owner.opview, Parameter)
+    is_parameter = isinstance(owner, ir.Operation | ir.OpView) and isinstance(
+        owner.opview, Parameter
+    )
     require(is_parameter, "expects its first operand to be a tiny.parameter")
     require("trained" in owner.attributes, "updates a parameter that is not marked trained")
     require_element(parameter, TRAINABLE_ELEMENTS, "parameter")

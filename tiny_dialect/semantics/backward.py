@@ -60,7 +60,9 @@ def conv2d_input_grad(op: Any, g: Array, w: Array, trained: Array | None = None)
     geo = geometry(op)
     weight = effective_weight(w, trained, trained_channels(op), geo.groups)
     scaled = g.astype(np.float64) * to_array(op.attributes["scales"])
-    return [convolve_input_gradient(scaled, weight, geo, shape_of(op.results[0])).astype(np.float32)]
+    return [
+        convolve_input_gradient(scaled, weight, geo, shape_of(op.results[0])).astype(np.float32)
+    ]
 
 
 def weight_gradient(op: Any, x: Array, g: Array, shape: tuple[int, ...]) -> Array:

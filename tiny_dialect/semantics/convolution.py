@@ -1,6 +1,6 @@
 """Convolution and its two adjoints on plain arrays; NHWC with N = 1, weights O·KH·KW·(I/groups).
 
-Work is done in float64: sums of int8 products stay far below 2^53, so the integer results are exact.
+Work is done in float64: sums of int8 products stay far below 2^53, so integers are exact.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 
 def stored_weight(stored: Array) -> Array:
-    """The int8 weight that the forward pass reads from a weight stored as i8, i16 master or f32 master."""
+    """The int8 weight that the forward pass reads from an i8, i16 master or f32 master."""
     if stored.dtype == np.int16:
         return (stored >> 8).astype(np.int8)
     if stored.dtype == np.float32:
@@ -68,7 +68,9 @@ def convolve_input_gradient(
     kernel_height, kernel_width = w.shape[1:3]
     top, left, bottom, right = geometry.pads
     padded = np.zeros((height + top + bottom, width + left + right, channels))
-    by_group = g[0].reshape(out_height * out_width, groups, -1).transpose(1, 0, 2).astype(np.float64)
+    by_group = (
+        g[0].reshape(out_height * out_width, groups, -1).transpose(1, 0, 2).astype(np.float64)
+    )
     spread = np.matmul(by_group, _by_group(w, groups))
     spread = spread.reshape(groups, out_height, out_width, kernel_height, kernel_width, w.shape[3])
     stride_h, stride_w = geometry.strides

@@ -52,7 +52,10 @@ def conv2d(op: Any, x: Array, w: Array, bias: Array, trained: Array | None = Non
 
 def add(op: Any, a: Array, b: Array) -> list[Array]:
     """Both operands rescaled on a common shift, summed, rounded once, clamped."""
-    (scale_a, zero_a), (scale_b, zero_b) = quantization(op.operands[0]), quantization(op.operands[1])
+    (scale_a, zero_a), (scale_b, zero_b) = (
+        quantization(op.operands[0]),
+        quantization(op.operands[1]),
+    )
     scale_y, zero_y = quantization(op.results[0])
     m_a, m_b, shift = paired_multipliers(scale_a / scale_y, scale_b / scale_y)
     total = (a.astype(np.int64) - zero_a) * m_a + (b.astype(np.int64) - zero_b) * m_b

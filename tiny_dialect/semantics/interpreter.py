@@ -42,7 +42,7 @@ _MEANING: dict[str, Callable[..., list[Array]]] = {
 
 
 def register_meaning(name: str, function: Callable[..., list[Array]]) -> None:
-    """Give a user's op `name` (`"tiny.my_op"`) its NumPy meaning: `function(op, *arrays) -> arrays`."""
+    """Give a user's op `name` its NumPy meaning: `function(op, *arrays) -> arrays`."""
     _MEANING[name] = function
 
 
@@ -71,7 +71,9 @@ def initial_state(function: Any) -> State:
 def _checked_argument(argument: Any, value: Any) -> Array:
     array = np.asarray(value)
     if array.shape != shape_of(argument) or array.dtype != numpy_type(argument):
-        raise ValueError(f"expected {argument.type}, got {array.dtype} array of shape {array.shape}")
+        raise ValueError(
+            f"expected {argument.type}, got {array.dtype} array of shape {array.shape}"
+        )
     return array
 
 
@@ -83,9 +85,10 @@ def run(
 ) -> list[Array]:
     """The returned arrays of one call.
 
-    `arguments` are arrays of the argument types (int8 NHWC for quantized ones). `state` holds the trained
-    parameters by symbol and is updated in place; without it a fresh initial state is used and dropped.
-    `observe(op, results)` sees every op. Raises `ValueError` for arguments of the wrong shape or type.
+    `arguments` are arrays of the argument types (int8 NHWC for quantized ones). `state` holds the
+    trained parameters by symbol and is updated in place; without it a fresh initial state is used
+    and dropped. `observe(op, results)` sees every op. Raises `ValueError` for arguments of the
+    wrong shape or type.
     """
     block = body_of(function)
     if len(arguments) != len(block.arguments):

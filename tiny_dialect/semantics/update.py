@@ -23,7 +23,7 @@ def _rounded_step(step: Array) -> Array:
 
 
 def subtract_step(parameter: Array, delta: Array) -> None:
-    """`parameter -= delta` (float32, in units of the int8 weight, the bias or the float itself), in place."""
+    """`parameter -= delta` in place; float32, in units of the int8 weight, bias or float."""
     if parameter.dtype == np.float32:
         parameter -= delta
         return
