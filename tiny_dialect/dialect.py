@@ -10,6 +10,8 @@ from tiny_dialect.errors import InvalidModel
 
 _LOAD_LOCK = threading.Lock()
 _BYTECODE_MAGIC = b"ML\xefR"
+# The bytecode reader reports what is wrong, but not where.
+_NOWHERE = ("loc(unknown)", 'loc("-":0:0)')
 
 
 class Tiny(ext.Dialect, name="tiny"):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
@@ -40,6 +42,8 @@ def parse_module(data: bytes, source: str) -> Any:
         raise InvalidModel("neither MLIR bytecode nor UTF-8 text", source) from error
     except ir.MLIRError as error:
         raise InvalidModel(*first_diagnostic(error, source)) from error
+    except RuntimeError as error:  # a diagnostic that quotes bytes which are not text
+        raise InvalidModel("malformed module", source) from error
     return _as_module(operation, source)
 
 
@@ -51,7 +55,7 @@ def _as_module(operation: Any, source: str) -> Any:
         return module
     module = ir.Module.create(operation.location)
     for name in operation.attributes:
-        module.operation.attributes[name.name] = name.attr
+        module.operation.attributes[name] = operation.attributes[name]
     for child in list(operation.regions[0].blocks[0]):
         module.body.append(child)
     return module
@@ -69,7 +73,7 @@ def first_diagnostic(error: Any, source: str) -> tuple[str, str]:
 def place_of(location: Any, fallback: str = "") -> str:
     """`file:line:column` of a location, or its layer name, or `fallback`."""
     text = str(location)
-    if text.startswith("loc(") and text != "loc(unknown)":
+    if text.startswith("loc(") and text not in _NOWHERE:
         return text[4:-1].replace('"', "")
     return fallback
 
