@@ -1,0 +1,76 @@
+"""Apply each parameter gradient as it is produced, so that no gradient tensor is ever stored.
+
+Before:  %gw = "tiny.conv2d_weight_grad"(%x, %g) {scales = s}
+         %gx = "tiny.conv2d_input_grad"(%g, %w)
+         "tiny.apply_update"(%w, %gw, %rate) {factors = f}
+After:   %gx = "tiny.conv2d_input_grad"(%g, %w)
+         "tiny.conv2d_weight_update"(%w, %x, %g, %rate) {factors = s * f}
+
+The fused op stands behind every other use of its parameter, so all gradients are those of the
+weights before the step. The gradient of a parameter that two layers share is a sum of two ops; it
+keeps its `apply_update`. The int8 and int16 results can differ from the unfused ones only by the
+rounding of the float32 product `s * f`.
+
+Cost: one walk. Input and output are valid IR.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from tiny_dialect.attributes import dense, to_array
+from tiny_dialect.bindings import ir
+from tiny_passes.graph import body, producer, users
+from tiny_passes.rebuild import rebuilt
+from tiny_passes.prune_backward import UPDATES, updated_symbol
+from tiny_passes.registry import PassError, register_pass
+
+# Gradient op -> fused update op; both take the gradient op's operands in the same order.
+_FUSED = {
+    "tiny.conv2d_weight_grad": "tiny.conv2d_weight_update",
+    "tiny.linear_weight_grad": "tiny.linear_weight_update",
+    "tiny.bias_grad": "tiny.bias_update",
+}
+
+
+def _folded(factors: Any, gradient: Any) -> Any:
+    """The update's factors times the gradient's scales, rounded once to float32."""
+    if "scales" not in gradient.attributes:
+        return factors
+    scales = to_array(gradient.attributes["scales"]).astype(np.float64)
+    return dense((scales * to_array(factors)).astype(np.float32))
+
+
+def _fuse(update: Any, gradient: Any, after: Any) -> None:
+    parameter, _, rate = update.operands
+    rebuilt(
+        gradient,
+        name=_FUSED[gradient.operation.name],
+        operands=[parameter, *gradient.operands, rate],
+        results=[],
+        attributes={"scales": None, "factors": _folded(update.attributes["factors"], gradient)},
+        at=ir.InsertionPoint.after(after.operation),
+    )
+    update.operation.erase()
+    if not list(gradient.results[0].uses):
+        gradient.operation.erase()
+
+
+@register_pass("tiny-fuse-updates", anchor="func.func", only="train_step")
+def fuse_updates(step: Any) -> None:
+    """Turn each gradient and its `apply_update` into one update op, as early as both allow.
+
+    Raises `PassError` for a parameter with two updates.
+    """
+    ops = body(step)
+    order = {op.operation: index for index, op in enumerate(ops)}
+    for update in [op for op in ops if op.operation.name == "tiny.apply_update"]:
+        gradient = producer(update.operands[1])
+        if gradient is None or gradient.operation.name not in _FUSED:
+            continue
+        readers = [op for op in users(update.operands[0]) if op != update]
+        if any(op.operation.name in UPDATES for op in readers):
+            raise PassError(update, f"{updated_symbol(update)} is updated by another op as well")
+        sources = [producer(value) for value in [update.operands[0], *gradient.operands]]
+        last = max(order[op.operation] for op in [*readers, *sources] if op is not None)
+        _fuse(update, gradient, ops[last])

@@ -1,0 +1,277 @@
+"""Which arena buffers a function needs, and from when to when: the model that order and plan share.
+
+A `StepGraph` is plain data: buffers with sizes, steps that read and write them, and what must come
+before what. `read_function` makes it from IR; nothing else here knows MLIR. An order is a tuple of
+all step indices. Step 0 is the entry, which writes the arguments; the last step is the return.
+
+What is a buffer: a function argument, and every op result but a parameter's (frozen parameters lie
+in flash, trained ones in the state region). A buffer lives from the step that writes it to the last
+step that reads it, both included; returned values therefore live to the end.
+
+What comes before what: producers before users, every other use of a parameter before its update.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tiny_dialect.ops import Parameter
+from tiny_dialect.types import storage_bytes
+from tiny_passes.graph import body, layer_of, parameters
+from tiny_passes.registry import PassError
+
+GRANULE_BYTES = 4
+"""Sizes are counted in whole words, because every offset is a multiple of four."""
+
+Order = tuple[int, ...]
+
+# Result 0 may take the storage of these operands where they die: the kernels of these ops read an
+# element of each operand before they write the same element of the result.
+_IN_PLACE_OPERANDS = {
+    "tiny.scale_gradient": (0,),
+    "tiny.add_gradients": (0, 1),
+    "tiny.add": (0, 1),
+}
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A piece of the arena. `size_bytes` is a multiple of `GRANULE_BYTES`."""
+
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """The buffer `result` may start at the same address as `operand`, if `operand` dies there."""
+
+    result: int
+    operand: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One op, by the indices of the buffers it touches and of the steps that must precede it."""
+
+    name: str
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    sharings: tuple[Sharing, ...] = ()
+    scratch_bytes: int = 0
+    is_update: bool = False
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """The positions in an order of the first and the last step at which a buffer is live."""
+
+    first: int
+    last: int
+
+    def overlaps(self, other: "Lifetime") -> bool:
+        """True where both are live at one step."""
+        return self.first <= other.last and other.first <= self.last
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """The buffers and steps of one function. `steps[0]` is the entry, `steps[-1]` the return.
+
+    The steps are listed in a valid order: `after` names earlier steps only.
+    """
+
+    buffers: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def source_order(self) -> Order:
+        """The order in which the function is written."""
+        return tuple(range(len(self.steps)))
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """The steps that read each buffer."""
+        readers: list[list[int]] = [[] for _ in self.buffers]
+        for index, step in enumerate(self.steps):
+            for buffer in step.reads:
+                readers[buffer].append(index)
+        return tuple(tuple(steps) for steps in readers)
+
+    def size(self, buffers: Iterable[int]) -> int:
+        """The bytes of `buffers` together."""
+        return sum(self.buffers[buffer].size_bytes for buffer in buffers)
+
+
+@dataclass(frozen=True)
+class FunctionGraph:
+    """A function's graph with the IR behind it.
+
+    `ops[i]` is the op of step i (None for the entry), `values[j]` the value in buffer j, and
+    `parameters` are the `tiny.parameter` ops, which are no steps.
+    """
+
+    graph: StepGraph
+    ops: tuple[Any, ...]
+    values: tuple[Any, ...]
+    parameters: tuple[Any, ...]
+
+
+def lifetimes(graph: StepGraph, order: Order) -> tuple[Lifetime, ...]:
+    """When each buffer is live, in positions of `order`."""
+    position = {step: place for place, step in enumerate(order)}
+    last = [max((position[step] for step in steps), default=0) for steps in graph.readers]
+    first = [0] * len(graph.buffers)
+    for index, step in enumerate(graph.steps):
+        for buffer in step.writes:
+            first[buffer] = position[index]
+    return tuple(Lifetime(begin, max(begin, end)) for begin, end in zip(first, last, strict=True))
+
+
+def choose_sharings(graph: StepGraph, order: Order) -> tuple[Sharing, ...]:
+    """The results that take the storage of a dying operand: of two that die, the first.
+
+    Each operand and each result is shared at most once, so the sharings form chains.
+    """
+    lives = lifetimes(graph, order)
+    chosen: list[Sharing] = []
+    for place, index in enumerate(order):
+        taken: set[int] = set()
+        for sharing in graph.steps[index].sharings:
+            dies = lives[sharing.operand].last == place
+            if dies and fits(graph, sharing) and not taken & {sharing.result, sharing.operand}:
+                taken |= {sharing.result, sharing.operand}
+                chosen.append(sharing)
+    return tuple(chosen)
+
+
+def fits(graph: StepGraph, sharing: Sharing) -> bool:
+    """True where the operand is at least as large as the result."""
+    result, operand = graph.buffers[sharing.result], graph.buffers[sharing.operand]
+    return result.size_bytes <= operand.size_bytes
+
+
+def live_bytes(graph: StepGraph, order: Order, sharings: Sequence[Sharing] = ()) -> tuple[int, ...]:
+    """Bytes that each step of `order` needs at once: live buffers and scratch, shared ones once."""
+    change = [0] * (len(order) + 1)
+    for buffer, lifetime in zip(graph.buffers, lifetimes(graph, order), strict=True):
+        change[lifetime.first] += buffer.size_bytes
+        change[lifetime.last + 1] -= buffer.size_bytes
+    shared = {sharing.result: graph.buffers[sharing.result].size_bytes for sharing in sharings}
+    needed, live = [], 0
+    for place, index in enumerate(order):
+        live += change[place]
+        step = graph.steps[index]
+        saved = sum(shared.get(buffer, 0) for buffer in step.writes)
+        needed.append(live + step.scratch_bytes - saved)
+    return tuple(needed)
+
+
+def peak_bytes(graph: StepGraph, order: Order, *, in_place: bool = True) -> int:
+    """The largest of `live_bytes`: no plan of this order and these sharings is smaller."""
+    sharings = choose_sharings(graph, order) if in_place else ()
+    return max(live_bytes(graph, order, sharings))
+
+
+def is_valid(graph: StepGraph, order: Order) -> bool:
+    """True where `order` holds every step once and each after the steps it must follow."""
+    if sorted(order) != list(graph.source_order):
+        return False
+    position = {step: place for place, step in enumerate(order)}
+    return all(
+        position[before] < position[index]
+        for index, step in enumerate(graph.steps)
+        for before in step.after
+    )
+
+
+def read_function(function: Any) -> FunctionGraph:
+    """The graph of a `func.func` of one block.
+
+    Raises `PassError` where an update does not follow every other use of its parameter.
+    """
+    block = function.regions[0].blocks[0]
+    named = parameters(function)
+    ops = tuple(op for op in body(function) if not isinstance(op, Parameter))
+    step_of = {op.operation: index for index, op in enumerate(ops, start=1)}
+    values = (*block.arguments, *(result for op in ops for result in op.results))
+    buffer_of = {value: index for index, value in enumerate(values)}
+    before_update = _steps_before_updates(named, step_of)
+    steps = [Step("entry", writes=tuple(range(len(block.arguments))))]
+    for index, op in enumerate(ops[:-1], start=1):
+        producers = {step_of.get(operand.owner, 0) for operand in op.operands}
+        after = tuple(sorted({0, *producers, *before_update.get(index, ())}))
+        steps.append(_step(op, buffer_of, after))
+    steps.append(_step(ops[-1], buffer_of, tuple(range(len(ops)))))
+    buffers = tuple(Buffer(_value_name(value), whole_words(value)) for value in values)
+    graph = StepGraph(buffers, tuple(steps))
+    return FunctionGraph(graph, (None, *ops), values, tuple(named.values()))
+
+
+def _steps_before_updates(
+    named: dict[str, Any], step_of: dict[Any, int]
+) -> dict[int, tuple[int, ...]]:
+    """For each update, the steps that still need its parameter as it was."""
+    before: dict[int, tuple[int, ...]] = {}
+    for symbol, parameter in named.items():
+        uses = list(parameter.result.uses)
+        for use in uses:
+            if not is_update(use.owner) or use.operand_number != 0:
+                continue
+            update = step_of[use.owner.operation]
+            others = {step_of[other.owner.operation] for other in uses} - {update}
+            if any(step > update for step in others):
+                raise PassError(use.owner, f"updates {symbol} before its last other use")
+            before[update] = tuple(others)
+    return before
+
+
+def is_update(op: Any) -> bool:
+    """True for ops that write the parameter in their first operand and have no result."""
+    return op.operation.name.startswith("tiny.") and len(op.results) == 0
+
+
+def _title(op: Any) -> str:
+    """The op's name with its layer, for messages: `tiny.conv2d (blocks.3.depthwise)`."""
+    layer = layer_of(op)
+    return f"{op.operation.name} ({layer})" if layer else op.operation.name
+
+
+def _step(op: Any, buffer_of: dict[Any, int], after: tuple[int, ...]) -> Step:
+    reads = dict.fromkeys(buffer_of[value] for value in op.operands if value in buffer_of)
+    writes = tuple(buffer_of[result] for result in op.results)
+    scratch = (
+        op.attributes["tiny.scratch_bytes"].value if "tiny.scratch_bytes" in op.attributes else 0
+    )
+    sharings = tuple(
+        Sharing(writes[0], buffer_of[op.operands[operand]])
+        for operand in _IN_PLACE_OPERANDS.get(op.operation.name, ())
+        if op.operands[operand] in buffer_of
+    )
+    return Step(
+        _title(op),
+        tuple(reads),
+        writes,
+        after,
+        tuple(dict.fromkeys(sharings)),
+        round_up(scratch, GRANULE_BYTES),
+        is_update(op),
+    )
+
+
+def _value_name(value: Any) -> str:
+    number = value.arg_number if hasattr(value, "arg_number") else value.result_number
+    owner = "argument" if hasattr(value, "arg_number") else f"{_title(value.owner)} result"
+    return f"{owner} {number}"
+
+
+def round_up(size_bytes: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is at least `size_bytes`."""
+    return -(-size_bytes // multiple) * multiple
+
+
+def whole_words(value: Any) -> int:
+    """The storage of a value in bytes, a multiple of `GRANULE_BYTES`."""
+    return round_up(storage_bytes(value), GRANULE_BYTES)
