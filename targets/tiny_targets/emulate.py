@@ -1,0 +1,213 @@
+"""Run a firmware image on its board, from reset on: the calls of the device, counted and watched.
+
+Exactly the board's flash and SRAM exist, and on Arm the one system control page; a stray access is
+an `EmulationError` naming the op that made it.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from elftools.elf.elffile import ELFFile
+
+from tiny_dialect.errors import InvalidOption
+from tiny_dialect.types import NUMPY_TYPES
+from tiny_targets.firmware import Image
+from tiny_targets.kernel_bench import KernelRun, run_kernel, run_kernels
+from tiny_targets.machine import PAGE, READ, WRITE, EmulationError, Machine
+from tiny_targets.schedule import Buffer, Command, Function
+from tiny_targets.target import unknown_name
+
+__all__ = ["CallReport", "EmulationError", "Emulator", "KernelRun", "run_kernel", "run_kernels"]
+
+_SYSTEM_CONTROL_PAGE, _CPACR = 0xE000E000, 0xE000ED88
+
+
+Observer = Callable[[Command, list[np.ndarray]], None]
+"""Called after each command with its results."""
+
+
+@dataclass(frozen=True)
+class CallReport:
+    """What one call of the firmware executed."""
+
+    function: str
+    instructions: int
+    per_command: tuple[tuple[Command, int], ...]
+    """Instructions from the start of each command to the start of the next."""
+    stack_bytes: int
+    """High-water mark since reset."""
+
+
+class Emulator:
+    """A board that runs an image, from reset on.
+
+    Exactly the board's flash and SRAM are mapped (and on Arm the system control page).
+    """
+
+    def __init__(self, image: Image) -> None:
+        """Load `image` and run its start-up code up to the idle loop."""
+        self.image = image
+        self._file = ELFFile(io.BytesIO(image.elf))
+        table: Any = self._file.get_section_by_name(".symtab")
+        self._symbols = {symbol.name: int(symbol["st_value"]) for symbol in table.iter_symbols()}
+        self._starts: list[int] = []
+        self._observed: tuple[Function, Observer] | None = None
+        self.last_call: CallReport | None = None
+        self.machine = self._load()
+        self._hook_commands()
+        self._reset()
+
+    def _load(self) -> Machine:
+        board = self.image.board
+        regions = list(dict.fromkeys((board.flash, board.constants)))
+        contents = {region: bytearray() for region in regions}
+        for segment in self._file.iter_segments():
+            if segment["p_type"] != "PT_LOAD" or not segment["p_filesz"]:
+                continue
+            address, data = segment["p_paddr"], segment.data()
+            region = next(region for region in regions if region.base <= address < region.end)
+            content, start = contents[region], address - region.base
+            content.extend(bytes(max(0, start + len(data) - len(content))))
+            content[start : start + len(data)] = data
+        flash = board.flash
+        machine = Machine(board.target, flash.base, bytes(contents[flash]), flash.size)
+        for region in regions[1:]:
+            machine.map(region.base, region.size, READ)
+            machine.write(region.base, bytes(contents[region]))
+        machine.map(board.sram.base, board.sram.size, READ | WRITE)
+        # Power-on contents of SRAM are arbitrary: nothing may rely on zeros.
+        machine.write(board.sram.base, bytes([0xC3]) * board.sram.size)
+        if board.target.isa == "arm":
+            machine.map(_SYSTEM_CONTROL_PAGE, PAGE, READ | WRITE)
+        return machine
+
+    def _hook_commands(self) -> None:
+        entry = self._symbols["tiny_run_command"] & ~1
+        self.machine.on_execute(entry, self._on_command)
+
+    def _on_command(self) -> None:
+        self._observe_last()
+        self._starts.append(self.machine.instructions)
+
+    def _observe_last(self) -> None:
+        """Show the observer what the command that ran last has written."""
+        if self._observed and self._starts:
+            function, observe = self._observed
+            command = function.commands[len(self._starts) - 1]
+            observe(command, [self.read_buffer(buffer) for buffer in command.results])
+
+    def _reset(self) -> None:
+        """What the hardware does, then the start-up code, then `init`."""
+        board = self.image.board
+        stop = self._symbols["device_idle"] & ~1
+        if board.target.isa == "arm":
+            stack, entry = self.machine.words(board.flash.base, 2)
+            self.machine.call(entry & ~1, (), stack, stop)
+        else:
+            self.machine.call(self._symbols["device_reset"], (), None, stop)
+        if board.target.isa == "arm" and self._fpu_access() != 0xF:
+            raise EmulationError("the start-up code left the FPU disabled")
+
+    def _fpu_access(self) -> int:
+        return self.machine.words(_CPACR, 1)[0] >> 20 & 0xF
+
+    def init(self) -> None:
+        """Put the initial values into the state, as after reset."""
+        self._call("device_init")
+
+    def infer(self, x: np.ndarray, observe: Observer | None = None) -> np.ndarray:
+        """The logits of one input (int8, any shape of the right size); raises `EmulationError`."""
+        function = self._function("infer")
+        self._write_input(function, x)
+        self._call("device_infer", function=function, observe=observe)
+        return self.read_buffer(function.results[0])
+
+    def train_step(
+        self, x: np.ndarray, label: int, rate: float, observe: Observer | None = None
+    ) -> tuple[float, np.ndarray]:
+        """One step on the device; (loss, logits), both before the update."""
+        function = self._function("train_step")
+        self._write_input(function, x)
+        bits = struct.unpack("<I", struct.pack("<f", rate))[0]
+        self._call("device_train_step", label, bits, function=function, observe=observe)
+        loss, logits = (self.read_buffer(buffer) for buffer in function.results[:2])
+        return float(loss), logits
+
+    def read_state(self, symbol: str) -> np.ndarray:
+        """A trained parameter, by its symbol, in its storage type."""
+        for buffer in self.image.schedule.state:
+            if buffer.name == symbol:
+                return self.read_buffer(buffer)
+        raise unknown_name("trained parameter", symbol, [b.name for b in self.image.schedule.state])
+
+    def read_buffer(self, buffer: Buffer) -> np.ndarray:
+        """What now lies at `buffer`; a mask comes as its packed bytes."""
+        data = self.machine.read(self._base(buffer.space) + buffer.offset, buffer.bytes)
+        if buffer.element == "i1":
+            return np.frombuffer(data, np.uint8).copy()
+        return np.frombuffer(data, NUMPY_TYPES[buffer.element]).reshape(buffer.shape).copy()
+
+    @property
+    def stack_bytes_used(self) -> int:
+        """High-water mark of the stack since reset."""
+        bottom, top = self._symbols["__stack_bottom"], self._symbols["__stack_top"]
+        return len(self.machine.read(bottom, top - bottom).lstrip(b"\xa5"))
+
+    def _function(self, name: str) -> Function:
+        functions = self.image.schedule.functions
+        if name not in functions:
+            raise InvalidOption(f"the image has no {name}, only {', '.join(functions)}")
+        return functions[name]
+
+    def _base(self, space: int) -> int:
+        return self._symbols[("device_arena", "device_state", "tiny_constants")[space]]
+
+    def _write_input(self, function: Function, x: np.ndarray) -> None:
+        buffer = function.arguments[0]
+        if x.dtype != NUMPY_TYPES[buffer.element] or x.nbytes != buffer.bytes:
+            raise InvalidOption(
+                f"expects an input of {'x'.join(map(str, buffer.shape))} {buffer.element}, "
+                f"got {'x'.join(map(str, x.shape))} {x.dtype}"
+            )
+        self.machine.write(
+            self._base(buffer.space) + buffer.offset, np.ascontiguousarray(x).tobytes()
+        )
+
+    def _call(
+        self,
+        symbol: str,
+        *arguments: int,
+        function: Function | None = None,
+        observe: Observer | None = None,
+    ) -> None:
+        self._starts.clear()
+        self._observed = (function, observe) if function and observe else None
+        before = self.machine.instructions
+        stop = self._symbols["device_idle"] & ~1
+        try:
+            status = self.machine.call(self._symbols[symbol] & ~1, arguments, None, stop)
+        except EmulationError as error:
+            raise EmulationError(error.message, self._running(function)) from error
+        if status:
+            raise EmulationError(f"{symbol} returned status {status}", self._running(function))
+        self._observe_last()
+        self._observed = None
+        ends = [*self._starts[1:], self.machine.instructions]
+        costs = [end - start for start, end in zip(self._starts, ends, strict=bool(self._starts))]
+        commands = function.commands if function else ()
+        self.last_call = CallReport(
+            symbol.removeprefix("device_"),
+            self.machine.instructions - before,
+            tuple(zip(commands, costs, strict=True)),
+            self.stack_bytes_used,
+        )
+
+    def _running(self, function: Function | None) -> str:
+        """The name of the command that was running."""
+        if function is None or not self._starts:
+            return ""
+        return function.commands[len(self._starts) - 1].name

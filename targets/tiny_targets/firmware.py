@@ -1,0 +1,265 @@
+"""Link a schedule and its kernels into an image for one board, and account for every byte of it.
+
+SRAM from the bottom: stack, state, arena, data. An overflowing stack so leaves the SRAM and faults,
+rather than corrupting what was learned. Flash: vectors, code, read-only data, constants.
+"""
+
+import io
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tiny_dialect.errors import DoesNotFit, InvalidOption, TinyError
+from tiny_targets.boards import Board, from_record
+from tiny_targets.c_source import CONSTANTS_FILE, CSource, render, render_device
+from tiny_targets.codegen import CompiledKernels
+from tiny_targets.schedule import Schedule
+from tiny_targets.toolchain import compile_object, link
+
+STACK_BYTES = 2048
+MANIFEST = "manifest.json"
+ELF_FILE = "firmware.elf"
+_RUNTIME = ("tiny_runtime.h", "tiny_runtime.c", "start.c")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of an image."""
+
+    code: int
+    rodata: int
+    weights: int
+    """Constants: frozen weights, tables, initial values."""
+    arena: int
+    trainable: int
+    data_bss: int
+    stack: int
+    """Reserved; what was used is known after a run."""
+
+    @property
+    def sram(self) -> int:
+        """All of SRAM that is taken."""
+        return self.arena + self.trainable + self.data_bss + self.stack
+
+    @property
+    def flash(self) -> int:
+        """All of flash that is taken."""
+        return self.code + self.rodata + self.weights
+
+
+@dataclass(frozen=True)
+class Image:
+    """A linked program for a board, with what is needed to run and to read it."""
+
+    elf: bytes
+    schedule: Schedule
+    board: Board
+    sizes: Sizes
+
+
+@cache
+def _runtime(name: str) -> str:
+    return (resources.files("tiny_targets") / "runtime" / name).read_text()
+
+
+def build_image(
+    schedule: Schedule,
+    compiled: CompiledKernels,
+    board: Board,
+    out_dir: Path | None = None,
+    *,
+    stack_bytes: int = STACK_BYTES,
+) -> Image:
+    """The image of `schedule` with its kernels for `board`; equal inputs give equal bytes.
+
+    Into `out_dir`, where given, go the ELF, its manifest, the generated C, the runtime, the
+    kernels' object and the constants; nothing is left there on failure. Raises `DoesNotFit` with
+    the bytes missing.
+    """
+    if compiled.target != board.target:
+        have, want = compiled.target.name, board.target.name
+        raise InvalidOption(f"kernels for {have} do not run on {board.name}, a {want}")
+    if stack_bytes <= 0 or stack_bytes % 16:
+        raise InvalidOption(
+            f"expects a stack of a positive multiple of 16 bytes, got {stack_bytes}"
+        )
+    _require_sram(schedule, board, schedule.arena_bytes + schedule.state_bytes + stack_bytes)
+    source = render(schedule)
+    objects = {
+        "kernels.o": compiled.object_file,
+        **_objects(schedule, source, board),
+    }
+    elf = link(board.target, objects, _script(board, stack_bytes), _entry(board))
+    image = Image(elf, schedule, board, measure(elf, stack_bytes))
+    _require_sram(schedule, board, image.sizes.sram)
+    _require_flash(image)
+    if out_dir is not None:
+        _write(out_dir, image, source, compiled)
+    return image
+
+
+def _entry(board: Board) -> str:
+    return "device_start" if board.target.isa == "arm" else "device_reset"
+
+
+def _objects(schedule: Schedule, source: CSource, board: Board) -> dict[str, bytes]:
+    headers = {"tiny_runtime.h": _runtime("tiny_runtime.h").encode()}
+    model_files = {
+        **headers,
+        f"{source.prefix}.h": source.header.encode(),
+        CONSTANTS_FILE: schedule.constants,
+    }
+    device = render_device(schedule, source.prefix)
+    target = board.target
+    return {
+        "start.o": compile_object(target, _runtime("start.c")),
+        "tiny_runtime.o": compile_object(target, _runtime("tiny_runtime.c"), files=headers),
+        "model.o": compile_object(target, source.source, files=model_files),
+        "device.o": compile_object(target, device, files=model_files),
+    }
+
+
+def _script(board: Board, stack_bytes: int) -> str:
+    """The linker script; sizes are checked after the link, where the message can say more."""
+    flash, constants, sram = board.flash, board.constants, board.sram
+    constants_start = "" if constants == flash else f"  . = 0x{constants.base:08X};\n"
+    return f"""\
+SECTIONS {{
+  . = 0x{flash.base:08X};
+  .text : {{ KEEP(*(.vectors)) KEEP(*(.text.device_*)) *(.text .text.*) }}
+  . = ALIGN(16);
+{constants_start}\
+  .rodata : {{
+    *(.rodata .rodata.* .srodata .srodata.*)
+    *(.data.rel.ro .data.rel.ro.*)
+    . = ALIGN(16);
+  }}
+  .constants : {{ *(.constants) . = ALIGN(16); }}
+  __data_load = .;
+  . = 0x{sram.base:08X};
+  .stack (NOLOAD) : {{ __stack_bottom = .; . = . + {stack_bytes}; __stack_top = .; }}
+  .state (NOLOAD) : {{ *(.state) }}
+  .arena (NOLOAD) : {{ *(.arena) }}
+  . = ALIGN(4);
+  __data_start = .;
+  .data : AT(__data_load) {{ *(.data .data.*) *(.sdata .sdata.*) . = ALIGN(4); }}
+  __data_end = .;
+  __bss_start = .;
+  .bss (NOLOAD) : {{ *(.bss .bss.*) *(.sbss .sbss.*) *(COMMON) . = ALIGN(4); }}
+  __bss_end = .;
+  /DISCARD/ : {{ *(.ARM.exidx*) *(.eh_frame*) *(.comment) *(.note*) }}
+}}
+"""
+
+
+def measure(elf: bytes, stack_bytes: int) -> Sizes:
+    """The sizes of a linked image, from its sections."""
+    from elftools.elf.elffile import ELFFile
+
+    file = ELFFile(io.BytesIO(elf))
+    sizes = {section.name: int(section["sh_size"]) for section in file.iter_sections()}
+    return Sizes(
+        code=sizes.get(".text", 0),
+        rodata=sizes.get(".rodata", 0) + sizes.get(".data", 0),
+        weights=sizes.get(".constants", 0),
+        arena=sizes.get(".arena", 0),
+        trainable=sizes.get(".state", 0),
+        data_bss=sizes.get(".data", 0) + sizes.get(".bss", 0),
+        stack=stack_bytes,
+    )
+
+
+def _kib(size: int) -> str:
+    return f"{size / 1024:.1f} KiB"
+
+
+def _require_sram(schedule: Schedule, board: Board, needed: int) -> None:
+    excess = needed - board.sram.size
+    if excess <= 0:
+        return
+    peaks = {name: function.peak for name, function in schedule.functions.items() if function.peak}
+    peak = peaks.get("train_step") or next(iter(peaks.values()), "")
+    where = f", which peaks at {peak}" if peak else ""
+    raise DoesNotFit(
+        f"needs {_kib(needed)} of SRAM, {excess} bytes more than the {_kib(board.sram.size)} "
+        f"of {board.name}: arena {_kib(schedule.arena_bytes)}{where}, trainable "
+        f"{_kib(schedule.state_bytes)}; choose a smaller scheme, model or a larger board"
+    )
+
+
+def _require_flash(image: Image) -> None:
+    # A second window shows the same flash again, so it adds no room.
+    sizes, board = image.sizes, image.board
+    excess = sizes.flash - min(board.flash.size, board.constants.size)
+    if excess > 0:
+        raise DoesNotFit(
+            f"needs {_kib(sizes.flash)} of flash, {excess} bytes more than the "
+            f"{_kib(board.flash.size)} of {board.name}: code {_kib(sizes.code)}, read-only data "
+            f"{_kib(sizes.rodata)}, weights {_kib(sizes.weights)}; "
+            "choose a smaller model or a larger board"
+        )
+
+
+def _write(folder: Path, image: Image, source: CSource, compiled: CompiledKernels) -> None:
+    manifest = {
+        "board": image.board.to_record(),
+        "sizes": asdict(image.sizes),
+        "schedule": image.schedule.manifest(),
+    }
+    device = render_device(image.schedule, source.prefix)
+    files = {
+        ELF_FILE: image.elf,
+        MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode(),
+        f"{source.prefix}.h": source.header.encode(),
+        f"{source.prefix}.c": source.source.encode(),
+        "device.c": device.encode(),
+        "firmware.ld": _script(image.board, image.sizes.stack).encode(),
+        "kernels.o": compiled.object_file,
+        CONSTANTS_FILE: image.schedule.constants,
+        **{name: _runtime(name).encode() for name in _RUNTIME},
+    }
+    if compiled.embedded_elf is not None:
+        files["kernels.elf"] = compiled.embedded_elf
+    with _all_or_nothing(folder) as write:
+        for name, data in files.items():
+            write(folder / name, data)
+
+
+@contextmanager
+def _all_or_nothing(folder: Path) -> Generator[Any]:
+    """Writing that takes back its files where one of them fails."""
+    written: list[Path] = []
+
+    def write(path: Path, data: bytes) -> None:
+        written.append(path)
+        path.write_bytes(data)
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield write
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise InvalidOption(error.strerror or str(error), str(error.filename or folder)) from error
+
+
+def load_image(folder: Path) -> Image:
+    """The image that `build_image` wrote to `folder`; raises `TinyError` where it is not one."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        elf = (folder / ELF_FILE).read_bytes()
+        board = from_record(manifest["board"], str(folder / MANIFEST))
+        return Image(
+            elf, Schedule.from_manifest(manifest["schedule"]), board, Sizes(**manifest["sizes"])
+        )
+    except OSError as error:
+        raise TinyError(error.strerror or str(error), str(error.filename or folder)) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise TinyError(
+            f"not a manifest of tiny-compile: {error!r}", str(folder / MANIFEST)
+        ) from error

@@ -1,0 +1,177 @@
+"""Quantized convolution, NHWC: any kernel, stride, pads and groups; trained channels; clamp mask.
+
+For each output pixel and block of channels: the product sums over the taps inside the input, input
+channels innermost, then bias, requantization and clamp. Padding contributes real zeros, so absent
+taps are skipped.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tiny_dialect.attributes import to_array, to_list
+from tiny_dialect.fixed_point import quantize_multipliers
+from tiny_dialect.ops import Conv2D
+from tiny_dialect.ops.convolution import geometry
+from tiny_dialect.types import quantization, shape_of
+from tiny_targets.kernels.masks import put_bits
+from tiny_targets.kernels.nest import Buffer, Nest, Span, image_shape
+from tiny_targets.kernels.numerics import Requantizer
+from tiny_targets.kernels.registry import register_kernel
+from tiny_targets.kernels.scalar import Index, Scalar, clamp
+from tiny_targets.kernels.weights import Overlay, Weight, accumulator_bounds, weights_of
+from tiny_targets.kernels.windows import Axis
+
+LANES = 4
+"""More accumulators than this would spill: six live ones are the limit on Cortex-M."""
+
+_I32_LIMIT = 2**31
+
+Position = tuple[Index, Index]
+Sums = tuple[Scalar, ...]
+
+
+def axes(op: Any, source: Any, output: Any, weight: tuple[int, ...]) -> tuple[Axis, Axis]:
+    """The vertical and horizontal axis of a convolution from image `source` to image `output`."""
+    geo = geometry(op)
+    (height, width, _), (rows, columns, _) = image_shape(source), image_shape(output)
+    vertical = Axis(height, rows, weight[1], geo.strides[0], geo.pads[0])
+    horizontal = Axis(width, columns, weight[2], geo.strides[1], geo.pads[1])
+    return vertical, horizontal
+
+
+def first_input(weight: tuple[int, ...], groups: int, output: Index) -> Index:
+    """The first input channel that output channel `output` reads."""
+    if groups == 1:
+        return 0
+    return (output // (weight[0] // groups)) * weight[3]
+
+
+def lanes(weight: tuple[int, ...], groups: int) -> int:
+    """Output channels computed side by side: they share a loop, and within a group the input too.
+
+    A block never straddles two groups, nor two bytes of a mask.
+    """
+    group_outputs = weight[0] // groups
+    return LANES if groups == 1 or group_outputs == 1 or group_outputs % LANES == 0 else 1
+
+
+@dataclass(frozen=True)
+class _Accumulation:
+    """What the product sums of some outputs need, all but the outputs' position."""
+
+    nest: Nest
+    x: Buffer
+    zero: int
+    weight: Weight
+    overlay: Overlay | None
+    vertical: Axis
+    horizontal: Axis
+    shape: tuple[int, ...]
+    groups: int
+    wide: bool
+
+    def __call__(self, position: Position, oc: Index, count: int) -> Sums:
+        """The sums of all products of `count` channels from `oc` on, at one output position."""
+        zeros = ((self.nest.wide(0) if self.wide else self.nest.number(0)),) * count
+        overlay = self.overlay
+        if overlay is None:
+            return self._frozen(zeros, position, oc)
+        if not overlay.depthwise:
+            return self._trained_inputs(self._frozen(zeros, position, oc), position, oc)
+        row = overlay.table[oc]
+        return self.nest.branch(
+            row >= 0,
+            lambda: self._sum(zeros, position, self._inputs(oc, 1), overlay.trained, row),
+            lambda: self._frozen(zeros, position, oc),
+            like=zeros,
+        )
+
+    def _inputs(self, oc: Index, count: int) -> list[Index]:
+        """The first input channel of each lane; a single one where all lanes share it."""
+        if self.groups > 1 and self.shape[0] == self.groups:
+            return [first_input(self.shape, self.groups, oc + j) for j in range(count)]
+        return [first_input(self.shape, self.groups, oc)]
+
+    def _frozen(self, start: Sums, position: Position, oc: Index) -> Sums:
+        return self._sum(start, position, self._inputs(oc, len(start)), self.weight, oc)
+
+    def _sum(
+        self, start: Sums, position: Position, inputs: list[Index], weight: Weight, row: Index
+    ) -> Sums:
+        """`start` plus the products with the rows of `weight` from `row` on."""
+
+        def add_products(totals: Sums, kh: Index, kw: Index, c: Index) -> Sums:
+            values = [self._value(position, kh, kw, first + c) for first in inputs]
+            return tuple(
+                total + self._product(values[j % len(values)], weight[row + j, kh, kw, c])
+                for j, total in enumerate(totals)
+            )
+
+        return self.nest.fold((*self._taps(position), self.shape[3]), start, add_products)
+
+    def _trained_inputs(self, start: Sums, position: Position, oc: Index) -> Sums:
+        """`start` plus the products of the chosen input channels with their trained weights."""
+        assert self.overlay is not None
+        trained, channels = self.overlay.trained, self.overlay.table
+        first = first_input(self.shape, self.groups, oc)
+
+        def add_products(totals: Sums, kh: Index, kw: Index, i: Index) -> Sums:
+            value = self._value(position, kh, kw, channels[i].as_index() + first)
+            return tuple(
+                total + self._product(value, trained[oc + j, kh, kw, i])
+                for j, total in enumerate(totals)
+            )
+
+        count = len(self.overlay.channels)
+        return self.nest.fold((*self._taps(position), count), start, add_products)
+
+    def _taps(self, position: Position) -> tuple[Span, Span]:
+        oh, ow = position
+        return self.vertical.taps_of_output(oh), self.horizontal.taps_of_output(ow)
+
+    def _value(self, position: Position, kh: Index, kw: Index, channel: Index) -> Scalar:
+        oh, ow = position
+        ih, iw = self.vertical.source(oh, kh), self.horizontal.source(ow, kw)
+        return self.x[ih, iw, channel] - self.zero
+
+    def _product(self, value: Scalar, weight: Scalar) -> Scalar:
+        product = value * weight
+        return product.as_wide() if self.wide else product
+
+
+@register_kernel(Conv2D)
+def conv2d(nest: Nest, op: Any, target: Any) -> None:
+    """`y = clamp(round((sum((x - z_x) w) + bias) * factor) + z_y)`, and the mask of the clamp."""
+    shape, groups = shape_of(op.w), op.groups.value
+    vertical, horizontal = axes(op, op.x, op.y, shape)
+    (scale_x, zero_x), (scale_y, zero_y) = quantization(op.x), quantization(op.y)
+    factors = scale_x * to_array(op.weight_scales) / scale_y
+    low, high = to_list(op.attributes["clamp"])
+    sum_bound, total_bound = accumulator_bounds(op)
+
+    x = nest.read(op.x, image_shape(op.x))
+    weight, overlay = weights_of(nest, op, groups)
+    bias = nest.read(op.bias)
+    requantize = Requantizer(nest, *quantize_multipliers(factors))
+    y = nest.write(op.y, image_shape(op.y))
+    mask = None if op.mask is None else nest.write(op.mask)
+    accumulate = _Accumulation(
+        nest, x, zero_x, weight, overlay, vertical, horizontal,
+        shape, groups, wide=sum_bound >= _I32_LIMIT,
+    )  # fmt: skip
+    block = 1 if overlay is not None and overlay.depthwise else lanes(shape, groups)
+
+    for oh in nest.loop(vertical.output):
+        for ow in nest.loop(horizontal.output):
+            for oc, count in nest.blocks(shape[0], block):
+                inside = []
+                for j, total in enumerate(accumulate((oh, ow), oc, count)):
+                    offset = bias[oc + j]
+                    if total_bound >= _I32_LIMIT:
+                        total, offset = total.as_wide(), offset.as_wide()
+                    value = requantize(total + offset, oc + j) + zero_y
+                    clamped = clamp(value, low, high)
+                    y[oh, ow, oc + j] = clamped
+                    inside.append(clamped.equals(value))
+                if mask is not None:
+                    put_bits(nest, mask, oh * horizontal.output + ow, oc, inside)

@@ -1,0 +1,273 @@
+"""Gradients of convolutions: input, weight, bias. Float32, one sequential sum for each element.
+
+The input gradient gathers: each element is summed over the outputs that read it and written once.
+The weight gradient sums over the pixels a tap meets; stored or applied, it is the same loop.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tiny_dialect.attributes import to_array, to_list
+from tiny_dialect.ops import BiasGrad, Conv2DInputGrad, Conv2DWeightGrad
+from tiny_dialect.types import quantization, shape_of
+from tiny_targets.kernels.convolution import Sums, axes, first_input
+from tiny_targets.kernels.elementwise import by_pixel
+from tiny_targets.kernels.nest import Buffer, Nest, Span, image_shape
+from tiny_targets.kernels.registry import register_kernel
+from tiny_targets.kernels.scalar import Index, Scalar
+from tiny_targets.kernels.weights import Overlay, Weight, weights_of
+from tiny_targets.kernels.windows import Axis
+
+_COLUMNS = 4
+"""Input channels computed at once: one load of g serves them all. More accumulators would spill."""
+
+_ROWS, _WEIGHT_COLUMNS = 4, 2
+"""Weight elements summed at once, output by input channels: the conversion of an input, the dearest
+part of a product, serves a whole column."""
+
+
+@dataclass(frozen=True)
+class _InputGradient:
+    """Sums over outputs for a few input channels of one input pixel."""
+
+    nest: Nest
+    g: Buffer
+    scales: Buffer
+    vertical: Axis
+    horizontal: Axis
+
+    def __call__(
+        self,
+        totals: Sums,
+        pixel: tuple[Index, Index],
+        outputs: Span,
+        read: Callable[[Index, Index, Index, int], Scalar],
+    ) -> Sums:
+        """`totals[j] += sum g[oh, ow, oc] scales[oc] read(oc, kh, kw, j)` over readers of h, w."""
+        h, w = pixel
+
+        def add_products(sums: Sums, oh: Index, ow: Index, oc: Index) -> Sums:
+            gradient = self.g[oh, ow, oc] * self.scales[oc]
+            kh, kw = self.vertical.tap(oh, h), self.horizontal.tap(ow, w)
+            return tuple(s + gradient * read(oc, kh, kw, j) for j, s in enumerate(sums))
+
+        spans = (self.vertical.outputs_of_source(h), self.horizontal.outputs_of_source(w), outputs)
+        return self.nest.fold(spans, totals, add_products)
+
+
+@register_kernel(Conv2DInputGrad)
+def conv2d_input_grad(nest: Nest, op: Any, target: Any) -> None:
+    """`gx = conv_transpose(w, g * scales)`, with trained weights in place of frozen ones."""
+    shape, groups = shape_of(op.w), op.groups.value
+    vertical, horizontal = axes(op, op.gx, op.g, shape)
+    g = nest.read(op.g, image_shape(op.g))
+    weight, overlay = weights_of(nest, op, groups)
+    scales = nest.read(to_array(op.scales))
+    gx = nest.write(op.gx, image_shape(op.gx))
+    gather = _InputGradient(nest, g, scales, vertical, horizontal)
+    if overlay is None and shape[0] == groups and shape[3] == 1:
+        _one_to_one(gather, weight, gx)
+        return
+    zero = nest.real(0.0)
+    for h in nest.loop(vertical.input):
+        for w in nest.loop(horizontal.input):
+            for group in nest.loop(groups):
+                outputs = _outputs_of_group(group, shape[0] // groups)
+                base = group * shape[3]
+                for first, size in nest.blocks(shape[3], _COLUMNS):
+                    zeros = (zero,) * size
+                    sums = _group_sums(gather, zeros, (h, w), outputs, weight, overlay, first)
+                    for j, total in enumerate(sums):
+                        gx[h, w, base + first + j] = total
+                if overlay is not None and not overlay.depthwise:
+                    _trained_inputs(gather, (h, w), outputs, overlay, gx, base)
+
+
+def _one_to_one(gather: _InputGradient, weight: Weight, gx: Buffer) -> None:
+    """Each channel has its own output channel: a block of channels shares the loops."""
+    nest, g = gather.nest, gather.g
+    height, width, channels = gx.shape
+    for h in nest.loop(height):
+        for w in nest.loop(width):
+            spans = gather.vertical.outputs_of_source(h), gather.horizontal.outputs_of_source(w)
+            for first, size in nest.blocks(channels, _COLUMNS):
+
+                def add_products(
+                    sums: Sums, oh: Index, ow: Index,
+                    h: Index = h, w: Index = w, first: Index = first,
+                ) -> Sums:  # fmt: skip
+                    tap = gather.vertical.tap(oh, h), gather.horizontal.tap(ow, w)
+                    return tuple(
+                        total + g[oh, ow, first + j] * weight.real((first + j, *tap, 0))
+                        for j, total in enumerate(sums)
+                    )
+
+                sums = nest.fold(spans, (nest.real(0.0),) * size, add_products)
+                for j, total in enumerate(sums):
+                    gx[h, w, first + j] = total * gather.scales[first + j]
+
+
+def _outputs_of_group(group: Index, count: int) -> Span:
+    return Span(group * count, group * count + count, count)
+
+
+def _group_sums(
+    gather: _InputGradient,
+    zeros: Sums,
+    pixel: tuple[Index, Index],
+    outputs: Span,
+    weight: Weight,
+    overlay: Overlay | None,
+    first: Index,
+) -> Sums:
+    """The sums of the channels from `first` on, over the outputs of one group."""
+
+    def frozen(oc: Index, kh: Index, kw: Index, j: int) -> Scalar:
+        return weight.real((oc, kh, kw, first + j))
+
+    if overlay is None or not overlay.depthwise:
+        return gather(zeros, pixel, outputs, frozen)
+
+    def add_output(sums: Sums, oc: Index) -> Sums:
+        row, one = overlay.table[oc], Span.one(oc)
+
+        def trained(_: Index, kh: Index, kw: Index, j: int) -> Scalar:
+            return overlay.trained.real((row, kh, kw, j))
+
+        return gather.nest.branch(
+            row >= 0,
+            lambda: gather(sums, pixel, one, trained),
+            lambda: gather(sums, pixel, one, frozen),
+            like=zeros,
+        )
+
+    return gather.nest.fold((outputs,), zeros, add_output)
+
+
+def _trained_inputs(
+    gather: _InputGradient,
+    pixel: tuple[Index, Index],
+    outputs: Span,
+    overlay: Overlay,
+    gx: Buffer,
+    base: Index,
+) -> None:
+    """Overwrite the chosen channels with the sums of their trained weights."""
+    nest = gather.nest
+    zero = nest.real(0.0)
+    for j in nest.loop(len(overlay.channels)):
+
+        def trained(oc: Index, kh: Index, kw: Index, _: int, j: Index = j) -> Scalar:
+            return overlay.trained.real((oc, kh, kw, j))
+
+        (total,) = gather((zero,), pixel, outputs, trained)
+        gx[(*pixel, overlay.table[j].as_index() + base)] = total
+
+
+@dataclass(frozen=True)
+class _WeightSums:
+    """Sums over pixels for a block of weight elements of one tap."""
+
+    nest: Nest
+    x: Buffer
+    zero: int
+    g: Buffer
+    vertical: Axis
+    horizontal: Axis
+
+    def __call__(
+        self, tap: tuple[Index, Index], columns: list[Index], inputs: list[list[Index]]
+    ) -> list[Sums]:
+        """`sum g[oh, ow, columns[i]] (x[ih, iw, inputs[i][j]] - z)` over pixels, by i and j.
+
+        A single row of `inputs` serves all columns.
+        """
+        kh, kw = tap
+        width = len(inputs[0])
+
+        def add_products(sums: Sums, oh: Index, ow: Index) -> Sums:
+            gradients = [self.g[oh, ow, column] for column in columns]
+            ih, iw = self.vertical.source(oh, kh), self.horizontal.source(ow, kw)
+            values = [
+                [(self.x[ih, iw, channel] - self.zero).as_float() for channel in row]
+                for row in inputs
+            ]
+            return tuple(
+                total + gradients[lane // width] * values[lane // width % len(values)][lane % width]
+                for lane, total in enumerate(sums)
+            )
+
+        zeros = (self.nest.real(0.0),) * (len(columns) * width)
+        pixels = self.vertical.outputs_of_tap(kh), self.horizontal.outputs_of_tap(kw)
+        sums = self.nest.fold(pixels, zeros, add_products)
+        return [sums[start : start + width] for start in range(0, len(sums), width)]
+
+
+def weight_gradients(
+    nest: Nest,
+    op: Any,
+    shape: tuple[int, ...],
+    begin: Callable[[Index], Any],
+    consume: Callable[[Any, tuple[Index, ...], Scalar], None],
+) -> None:
+    """Compute every element of a weight gradient once and hand it over.
+
+    For each output channel `row = begin(oc)`; then `consume(row, (oc, kh, kw, c), gradient)` with
+    the unscaled `sum g[oh, ow, oc] (x[ih, iw, c] - z_x)`, pixels in order.
+    """
+    _, zero_x = quantization(op.x)
+    groups = op.groups.value
+    x, g = nest.read(op.x, image_shape(op.x)), nest.read(op.g, image_shape(op.g))
+    chosen = None
+    if "output_channels" in op.attributes:
+        chosen = nest.read(np.array(to_list(op.attributes["output_channels"]), np.int16))
+    sums = _WeightSums(nest, x, zero_x, g, *axes(op, op.x, op.g, shape))
+
+    for oc, rows in nest.blocks(shape[0], _ROWS):
+        state = [begin(oc + i) for i in range(rows)]
+        columns = [oc + i if chosen is None else chosen[oc + i].as_index() for i in range(rows)]
+        bases = [first_input(shape, groups, oc + i) for i in range(1 if groups == 1 else rows)]
+        for kh in nest.loop(shape[1]):
+            for kw in nest.loop(shape[2]):
+                for c, width in nest.blocks(shape[3], _WEIGHT_COLUMNS):
+                    inputs = [[base + (c + j) for j in range(width)] for base in bases]
+                    for i, row in enumerate(sums((kh, kw), columns, inputs)):
+                        for j, gradient in enumerate(row):
+                            consume(state[i], (oc + i, kh, kw, c + j), gradient)
+
+
+@register_kernel(Conv2DWeightGrad)
+def conv2d_weight_grad(nest: Nest, op: Any, target: Any) -> None:
+    """`gw = scales * corr(x - z_x, g)`."""
+    scales, gw = nest.read(to_array(op.scales)), nest.write(op.gw)
+
+    def store(scale: Scalar, indices: tuple[Index, ...], gradient: Scalar) -> None:
+        gw[indices] = gradient * scale
+
+    weight_gradients(nest, op, shape_of(op.gw), lambda oc: scales[oc], store)
+
+
+def channel_sums(nest: Nest, g: Buffer, consume: Callable[[Index, Scalar], None]) -> None:
+    """`consume(c, sum over pixels of g[:, c])` for every channel, pixels in order."""
+    pixels, channels = g.shape
+    for c in nest.loop(channels):
+
+        def add_value(total: Scalar, pixel: Index, c: Index = c) -> Scalar:
+            return total + g[pixel, c]
+
+        consume(c, nest.fold((pixels,), nest.real(0.0), add_value))
+
+
+@register_kernel(BiasGrad)
+def bias_grad(nest: Nest, op: Any, target: Any) -> None:
+    """`gb[c] = scales[c] * sum g[..., c]`."""
+    g, scales = nest.read(op.g, by_pixel(op.g)), nest.read(to_array(op.scales))
+    gb = nest.write(op.gb)
+
+    def store(c: Index, total: Scalar) -> None:
+        gb[c] = total * scales[c]
+
+    channel_sums(nest, g, store)

@@ -1,0 +1,133 @@
+"""Convolution weights as a kernel reads them: storage types, trained channels over frozen ones.
+
+A partly trained convolution has a frozen int8 weight and a small trained one. Chosen input channels
+(axis 3) are zeroed in the frozen table and added from the trained one, so that both loops stay
+contiguous and unconditional; a chosen output channel (axis 0, depthwise) is read from one or the
+other.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiny_dialect.attributes import to_array, to_list
+from tiny_dialect.errors import InvalidModel
+from tiny_dialect.ops import Parameter
+from tiny_dialect.ops.convolution import is_depthwise
+from tiny_dialect.types import element_name, quantization, shape_of
+from tiny_passes.graph import is_trained, layer_of, producer
+from tiny_targets.kernels.kernel import Table
+from tiny_targets.kernels.nest import Buffer, Nest
+from tiny_targets.kernels.numerics import round_half_even
+from tiny_targets.kernels.scalar import Scalar, clamp
+
+BIAS_LIMIT = 2**30
+
+
+class Weight:
+    """A weight argument; reading gives the int8 value that the forward pass multiplies with."""
+
+    def __init__(self, nest: Nest, bound: Any) -> None:
+        self._buffer: Buffer = nest.read(bound)
+
+    def __getitem__(self, indices: Any) -> Scalar:
+        """The value as `i32`."""
+        if self._buffer.element == "f32":
+            return self.real(indices).as_integer()
+        stored = self._buffer[indices]
+        return stored >> 8 if self._buffer.element == "i16" else stored
+
+    def real(self, indices: Any) -> Scalar:
+        """The value as `f32`."""
+        if self._buffer.element == "f32":
+            return round_half_even(clamp(self._buffer[indices], -128.0, 127.0))
+        return self[indices].as_float()
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """The trained channels of a partly trained weight."""
+
+    channels: list[int]
+    depthwise: bool
+    trained: Weight
+    table: Buffer
+    """Depthwise: by output channel, its row in the trained weight or -1. Else: the channels."""
+
+
+def weights_of(nest: Nest, op: Any, groups: int) -> tuple[Weight, Overlay | None]:
+    """The weight arguments of a convolution or of its input gradient."""
+    if op.trained is None:
+        return Weight(nest, op.w), None
+    channels = to_list(op.attributes["trained_channels"])
+    shape = shape_of(op.w)
+    trained = Weight(nest, op.trained)
+    if is_depthwise(groups, shape):
+        rows = np.full(shape[0], -1, np.int16)
+        rows[channels] = np.arange(len(channels))
+        overlay = Overlay(channels, True, trained, nest.read(rows))
+        return Weight(nest, op.w), overlay
+    frozen = constant_of(op.w)
+    if frozen is None:
+        raise InvalidModel(
+            f"'{op.operation.name}' needs a constant weight beside its trained channels",
+            layer_of(op),
+        )
+    frozen = frozen.copy()
+    frozen[..., channels] = 0
+    overlay = Overlay(channels, False, trained, nest.read(np.array(channels, np.int16)))
+    return Weight(nest, Table(frozen)), overlay
+
+
+def _parameter(value: Any) -> Any | None:
+    owner = producer(value)
+    return owner if isinstance(owner, Parameter) else None
+
+
+def constant_of(value: Any) -> NDArray[Any] | None:
+    """The array of a frozen parameter; None for everything that can change on the device."""
+    parameter = _parameter(value)
+    if parameter is None or is_trained(parameter):
+        return None
+    return to_array(parameter.value)
+
+
+def accumulator_bounds(op: Any) -> tuple[int, int]:
+    """Largest magnitudes, over channels, of the product sum and of the sum plus bias.
+
+    Constants count with their values, trained parameters with the worst they can become.
+    """
+    _, zero = quantization(op.x)
+    reach = max(abs(-128 - zero), abs(127 - zero))
+    sums = _magnitudes(op).sum(axis=(1, 2, 3)) * reach
+    bias = constant_of(op.bias)
+    if bias is not None:
+        biases = np.abs(bias.astype(np.int64))
+    else:
+        biases = np.full(sums.shape, _worst_bias(op.bias), np.int64)
+    return int(sums.max()), int((sums + biases).max())
+
+
+def _worst_bias(bias: Any) -> int:
+    """Updates keep a bias within 2^30, but leave an initial value beyond it alone."""
+    parameter = _parameter(bias)
+    if parameter is None:
+        return 2**31
+    initial = to_array(parameter.value).astype(np.int64)
+    return max(BIAS_LIMIT, int(np.abs(initial).max()))
+
+
+def _magnitudes(op: Any) -> NDArray[np.int64]:
+    """|weight| by element; 128 where it is trained."""
+    shape = shape_of(op.w)
+    frozen = constant_of(op.w)
+    if frozen is None or element_name(op.w) != "i8":
+        return np.full(shape, 128, np.int64)
+    magnitudes = np.abs(frozen.astype(np.int64))
+    if op.trained is not None:
+        channels = to_list(op.attributes["trained_channels"])
+        depthwise = is_depthwise(op.groups.value, shape)
+        magnitudes[(channels,) if depthwise else (..., channels)] = 128
+    return magnitudes
