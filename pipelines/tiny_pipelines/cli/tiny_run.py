@@ -1,0 +1,116 @@
+"""`tiny-run`: run the image of `tiny-compile` in the emulator over a data set; count, and check."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tiny_dialect.errors import InvalidOption, TinyError
+from tiny_pipelines.cli import entry
+
+
+class CheckFailed(TinyError):
+    """The device computed something else than the semantics say."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    return entry.run(_options(), _run, arguments)
+
+
+def _options() -> argparse.ArgumentParser:
+    options = entry.Parser(
+        prog="tiny-run",
+        description="Run the image that tiny-compile wrote to DIR in the emulator: loss, accuracy, "
+        "instructions, SRAM and stack. Exactly the board's flash and SRAM are mapped.",
+        allow_abbrev=False,
+    )
+    options.add_argument("folder", metavar="DIR", help="the folder that tiny-compile wrote")
+    options.add_argument("--data", required=True, metavar="SET.npz", help="data set")
+    options.add_argument("--steps", type=int, default=1, metavar="N", help="training steps (1)")
+    options.add_argument("--rate", type=float, default=0.1 / 256, help="learning rate (0.1/256)")
+    options.add_argument("--seed", type=int, default=0, help="order of the samples (0)")
+    options.add_argument(
+        "--test", type=int, default=0, metavar="N", help="accuracy on N test samples, before, after"
+    )
+    options.add_argument(
+        "--check",
+        action="store_true",
+        help="hold every op against the NumPy semantics and the run against the host's; "
+        "exit status 1 where an integer differs",
+    )
+    options.add_argument("--json", action="store_true", help="print one JSON object")
+    return options
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.steps < 0 or options.test < 0:
+        raise InvalidOption("--steps and --test take a count of at least 0")
+    from tiny_pipelines.device_run import run_device
+
+    with _planned(Path(options.folder)) as module:
+        report = run_device(
+            Path(options.folder),
+            module,
+            Path(options.data),
+            steps=options.steps,
+            rate=options.rate,
+            seed=options.seed,
+            test=options.test,
+            check=options.check,
+            step=entry.progress,
+        )
+    if options.json:
+        entry.print_json(report)
+    else:
+        print(_text(report))
+    check = report.get("check")
+    if check and not check["passed"]:
+        raise CheckFailed(
+            "; ".join(check["integer_mismatches"][:3])
+            or f"loss differs by {check['largest_loss_error']:.1e} relative"
+        )
+
+
+@contextmanager
+def _planned(folder: Path) -> Iterator[Any]:
+    """The planned module beside the image, in a context of its own."""
+    from tiny_dialect.dialect import new_context, read_module
+    from tiny_pipelines.firmware import PLANNED_FILE
+
+    if not folder.is_dir():
+        raise InvalidOption("no such folder; tiny-compile -o writes one", str(folder))
+    with new_context():
+        yield read_module(folder / PLANNED_FILE)
+
+
+def _text(report: dict[str, Any]) -> str:
+    lines = [f"{report['model']} on {report['board']} ({report['target']})"]
+    for number, loss in enumerate(report["loss"]):
+        lines.append(f"step {number:4d}  loss {loss:.6f}")
+    instructions = report["instructions"]
+    lines.append(
+        f"instructions  forward {instructions['forward'] / 1e6:.2f} M, "
+        f"step {instructions['step'] / 1e6:.2f} M"
+    )
+    lines.append(
+        f"SRAM          {report['sram_bytes_used'] / 1024:.1f} KiB used, "
+        f"of it {report['stack_bytes_used']} B of stack"
+    )
+    if "accuracy" in report:
+        before, after = report["accuracy"]["before"], report["accuracy"]["after"]
+        lines.append(f"accuracy      {before:.1%} before, {after:.1%} after")
+    if "check" in report:
+        check = report["check"]
+        lines.append(
+            f"check         {'passed' if check['passed'] else 'FAILED'}: "
+            f"{check['integer_values']} integers equal to the semantics, floats within "
+            f"{check['largest_float_error']:.1e}, loss within {check['largest_loss_error']:.1e}"
+        )
+        for entry_ in check["state_differences"]:
+            lines.append(
+                f"              {entry_['symbol']} ({entry_['element']}): {entry_['differing']} of "
+                f"{entry_['size']} differ from the host's, by {entry_['largest']:.3g} at most"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,136 @@
+"""Training steps in the emulator over a data set, with the figures of `tiny-run`."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiny_passes.graph import TRAIN_STEP, find_function
+from tiny_pipelines.datasets import DataSet, load_dataset, preprocessing_of, shuffled
+from tiny_pipelines.device_check import DeviceCheck
+from tiny_pipelines.host import HostModel
+from tiny_pipelines.iree import compile_host
+from tiny_targets.emulate import Emulator
+from tiny_targets.firmware import load_image
+
+Array = NDArray[Any]
+Progress = Callable[[str], AbstractContextManager[None]]
+
+
+class _DeviceRun:
+    """An emulated device with its data; collects what each call costs."""
+
+    def __init__(self, folder: Path, module: Any, data: DataSet) -> None:
+        self.emulator = Emulator(load_image(folder))
+        self.module = module
+        self.data = data
+        self.prepare = preprocessing_of(find_function(module, TRAIN_STEP)).apply
+        self.losses: list[float] = []
+        self.digest = hashlib.sha256()
+        self.instructions = {"forward": 0, "step": 0}
+        self.per_op: list[dict[str, Any]] = []
+
+    def accuracy(self, count: int) -> float:
+        """The fraction of the first `count` test samples that the device gets right."""
+        test = self.data.test.limited(count)
+        pairs = zip(test.samples, test.labels, strict=True)
+        hits = [int(np.argmax(self.infer(x))) == int(label) for x, label in pairs]
+        return sum(hits) / len(hits)
+
+    def infer(self, sample: Array) -> Array:
+        """The logits of one raw sample."""
+        logits = self.emulator.infer(self.prepare(sample))
+        assert self.emulator.last_call is not None
+        self.instructions["forward"] = self.emulator.last_call.instructions
+        return logits
+
+    def train(self, order: list[int], rate: float, check: DeviceCheck | None) -> None:
+        """One step a sample, in `order`."""
+        run = self.emulator.train_step if check is None else check.step
+        for index in order:
+            x, label = self.sample(index)
+            loss, logits = run(x, label, rate)
+            self.losses.append(loss)
+            self.digest.update(logits.tobytes())
+        call = self.emulator.last_call
+        if order and call is not None:
+            self.instructions["step"] = call.instructions
+            self.per_op = [
+                {"name": command.name, "instructions": count} for command, count in call.per_command
+            ]
+
+    def sample(self, index: int) -> tuple[Array, int]:
+        """The prepared input and the label of a training sample."""
+        train = self.data.train
+        return self.prepare(train.samples[index]), int(train.labels[index])
+
+
+def _host_losses(module: Any, run: _DeviceRun, order: list[int], rate: float) -> Any:
+    host = HostModel(compile_host(module))
+    losses = []
+    for index in order:
+        x, label = run.sample(index)
+        losses.append(host.train_step(x, label, rate)[0])
+    return host, losses
+
+
+def run_device(
+    folder: Path,
+    module: Any,
+    data: Path,
+    *,
+    steps: int,
+    rate: float,
+    seed: int,
+    test: int,
+    check: bool,
+    step: Progress,
+) -> dict[str, Any]:
+    """Run `steps` training steps of the image in `folder`; the fields of `tiny-run --json`.
+
+    `module` is the planned module the image was built from. With `check` each step is compared with
+    the semantics and the whole run with the host's. `test` samples give the accuracy before and
+    after. Raises `TinyError` for data that does not fit and for a fault in the emulator.
+    """
+    dataset = load_dataset(data)
+    run = _DeviceRun(folder, module, dataset)
+    order = list(islice(shuffled(len(dataset.train), seed), steps))
+    checker = DeviceCheck(module, run.emulator) if check else None
+    report: dict[str, Any] = {}
+    if test:
+        with step("testing before"):
+            report["accuracy"] = {"before": run.accuracy(test)}
+    with step("training"):
+        run.train(order, rate, checker)
+    if checker is not None:
+        with step("running the same steps on the host"):
+            checker.against_host(run.losses, *_host_losses(module, run, order, rate))
+        report["check"] = checker.check.record()
+    if test:
+        with step("testing after"):
+            report["accuracy"]["after"] = run.accuracy(test)
+    elif steps:
+        run.infer(dataset.train.samples[order[-1]])
+    return {**_figures(run, order), **report}
+
+
+def _figures(run: _DeviceRun, order: list[int]) -> dict[str, Any]:
+    image, stack = run.emulator.image, run.emulator.stack_bytes_used
+    sizes = image.sizes
+    return {
+        "model": image.schedule.model,
+        "board": image.board.name,
+        "target": image.board.target.name,
+        "steps": len(order),
+        "loss": run.losses,
+        "logits_sha256": run.digest.hexdigest(),
+        "instructions": run.instructions,
+        "per_op": run.per_op,
+        "stack_bytes_used": stack,
+        "sram_bytes_used": sizes.sram - sizes.stack + stack,
+    }

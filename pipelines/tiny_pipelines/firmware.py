@@ -1,0 +1,81 @@
+"""From a model-stage module to a folder with firmware: pipeline, schedule, machine code, image."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from tiny_dialect.dialect import to_bytecode
+from tiny_passes.analytic_memory import analytic_bytes
+from tiny_passes.graph import INFER, TRAIN_STEP, find_function
+from tiny_passes.operation_counts import count_macs
+from tiny_pipelines.scheme import find_scheme
+from tiny_pipelines.training import TrainingOptions, build_training_step
+from tiny_targets.boards import Board
+from tiny_targets.codegen import compile_kernels
+from tiny_targets.firmware import Image, build_image
+from tiny_targets.schedule import build_schedule
+
+PLANNED_FILE = "planned.mlirbc"
+
+Progress = Callable[[str], AbstractContextManager[None]]
+
+
+def _silent(_: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def compile_firmware(
+    module: Any,
+    training: TrainingOptions,
+    board: Board,
+    folder: Path,
+    *,
+    step: Progress = _silent,
+) -> dict[str, Any]:
+    """Write image, sources, object, manifest and the planned module to `folder`; the report.
+
+    The module is changed in place to the planned stage. Raises `TinyError` for whatever the model,
+    the scheme or the board does not allow; what was written by then is the caller's to drop.
+    """
+    saved = analytic_bytes(find_function(module, INFER), find_scheme(training.scheme))
+    with step("building the training step"):
+        build_training_step(module, training)
+    with step(f"generating code for {board.target.name}"):
+        schedule = build_schedule(module, board.target)
+        compiled = compile_kernels(schedule.kernels, board.target, embedded=board.target.hard_float)
+    with step("linking"):
+        image = build_image(schedule, compiled, board, folder)
+    (folder / PLANNED_FILE).write_bytes(to_bytecode(module))
+    return _report(module, training, image, saved)
+
+
+def _report(module: Any, training: TrainingOptions, image: Image, saved: int) -> dict[str, Any]:
+    sizes, schedule = image.sizes, image.schedule
+    step = find_function(module, TRAIN_STEP)
+    return {
+        "model": schedule.model,
+        "scheme": training.scheme,
+        "update": training.update,
+        "gradients": training.gradients,
+        "board": image.board.name,
+        "target": image.board.target.name,
+        "sram_bytes": {
+            "arena": sizes.arena,
+            "trainable": sizes.trainable,
+            "data_bss": sizes.data_bss,
+            "stack": sizes.stack,
+            "total": sizes.sram,
+        },
+        "flash_bytes": {
+            "code": sizes.code,
+            "rodata": sizes.rodata,
+            "weights": sizes.weights,
+            "total": sizes.flash,
+        },
+        "arena_lower_bound_bytes": schedule.arena_lower_bound_bytes,
+        "saved_bytes": saved,
+        "ops": len(schedule.functions[TRAIN_STEP].commands),
+        "kernels": len(schedule.kernels),
+        "macs": count_macs(step),
+    }

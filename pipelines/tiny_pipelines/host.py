@@ -1,0 +1,98 @@
+"""The compiled training step on the host: `infer`, `train_step` and the trained state, through IREE.
+
+The state lives inside the loaded module and is written in place by `train_step`; two `HostModel`s
+of the same bytes share nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiny_dialect.errors import InvalidOption
+
+Array = NDArray[Any]
+
+
+class HostModel:
+    """A compiled module, loaded.
+
+    `vmfb` comes from `tiny_pipelines.iree.compile_host`. With `threads=1` kernels run on the calling
+    thread; more threads run parts of a kernel side by side. Results do not depend on it.
+    """
+
+    def __init__(self, vmfb: bytes, *, threads: int = 1) -> None:
+        from iree import runtime
+
+        if threads < 1:
+            raise InvalidOption(f"expected at least one thread, got {threads}")
+        self._runtime = runtime
+        self._device = _device(runtime, threads)
+        instance = runtime.VmInstance()
+        module = runtime.VmModule.copy_buffer(instance, vmfb)
+        hal = runtime.create_hal_module(instance, self._device)
+        self._context = runtime.VmContext(instance, [hal, module])
+        self._functions = {
+            name: runtime.FunctionInvoker(
+                self._context, self._device, module.lookup_function(name)
+            )
+            for name in module.function_names
+            if not name.startswith("__")
+        }
+
+    def call(self, name: str, *arguments: Any) -> list[Array]:
+        """The results of any exported function, as arrays of this process."""
+        if name not in self._functions:
+            raise InvalidOption(f"the compiled module has no function @{name}")
+        result = self._functions[name](*arguments)
+        if result is None:
+            return []
+        results = result if isinstance(result, tuple | list) else (result,)
+        return [np.array(one.to_host()) for one in results]
+
+    def infer(self, x: Array) -> Array:
+        """Logits [1, K] (or pooled features, as the model has it) of an int8 NHWC input."""
+        return self.call("infer", x)[0]
+
+    def train_step(self, x: Array, label: int, rate: float) -> tuple[float, Array]:
+        """One step in place: (loss, logits [1, K]) before the update."""
+        loss, logits = self.call("train_step", x, np.int32(label), np.float32(rate))
+        return float(loss), logits
+
+    @property
+    def symbols(self) -> list[str]:
+        """The names of the trained parameters."""
+        return [name[4:] for name in self._functions if name.startswith("get.")]
+
+    def state(self) -> dict[str, Array]:
+        """A copy of every trained parameter, by symbol."""
+        return {symbol: self.call(f"get.{symbol}")[0] for symbol in self.symbols}
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Replace every trained parameter; raises `InvalidOption` unless names, shapes and types fit."""
+        current = self.state()
+        if set(state) != set(current):
+            odd = sorted(set(state) ^ set(current))
+            raise InvalidOption(f"the state does not fit this model: {', '.join(odd[:4])}")
+        for symbol, old in current.items():
+            new = np.asarray(state[symbol])
+            if new.shape != old.shape or new.dtype != old.dtype:
+                raise InvalidOption(
+                    f"expected {old.dtype} {list(old.shape)}, got {new.dtype} {list(new.shape)}",
+                    symbol,
+                )
+        for symbol in current:
+            self.call(f"set.{symbol}", np.ascontiguousarray(state[symbol]))
+
+    def reset(self) -> None:
+        """Put every trained parameter back to its initial value."""
+        self.call("reset")
+
+
+def _device(runtime: Any, threads: int) -> Any:
+    """A CPU device that runs kernels on `threads` threads."""
+    if threads == 1:
+        return runtime.get_device("local-sync", cache=False)
+    runtime.flags.parse_flags(f"--task_topology_max_group_count={threads}")
+    return runtime.get_device("local-task", cache=False)

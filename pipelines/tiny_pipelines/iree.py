@@ -1,0 +1,102 @@
+"""From a module to host code through IREE, in process; the only user of `iree.compiler` here.
+
+IREE's objects and those of the project's MLIR bindings never meet: bytecode is handed over.
+
+The default CPU is a fixed one, not the machine's own, so that the same module gives the same bits
+on every machine of an architecture: `x86-64-v3` (AVX2 and FMA) on x86-64, `generic` elsewhere.
+Integer results do not depend on the CPU at all; float sums do, in their last bits, because
+fused multiply-add and the vector width change the rounding and order of sums.
+"""
+
+import ctypes
+import platform
+from typing import Any
+
+from tiny_dialect.dialect import to_bytecode
+from tiny_dialect.errors import TinyError
+
+_X86_NAMES = ("x86_64", "AMD64", "amd64")
+
+
+class HostCompilationError(TinyError):
+    """IREE refused the lowered module: `where` names the model, the message is IREE's first error."""
+
+
+def default_cpu() -> str:
+    """The LLVM name of the CPU that host code is compiled for by default."""
+    return "x86-64-v3" if platform.machine() in _X86_NAMES else "generic"
+
+
+def _flags(cpu: str) -> list[str]:
+    return [
+        "--iree-hal-target-device=local",
+        "--iree-hal-local-target-device-backends=llvm-cpu",
+        f"--iree-llvmcpu-target-cpu={cpu}",
+        "--iree-input-type=none",
+        "--iree-llvmcpu-debug-symbols=false",
+        "--iree-hal-executable-debug-level=0",
+        "--iree-opt-data-tiling=false",
+    ]
+
+
+def compile_host(module: Any, *, cpu: str | None = None, flags: tuple[str, ...] = ()) -> bytes:
+    """The IREE VM module (`.vmfb`) of a tiny module; the module itself is left as it is.
+
+    `cpu` is an LLVM CPU name, or `host` for this machine's. `flags` are further iree-compile flags.
+    Raises `PassError` where the module cannot be lowered, `HostCompilationError` where IREE fails.
+    """
+    from tiny_dialect.bindings import ir
+    from tiny_passes.registry import run_pipeline
+
+    with module.context, module.operation.location:
+        copy = ir.Module.parse(to_bytecode(module))
+        run_pipeline(copy, "tiny-lower-to-linalg")
+    return compile_bytecode(to_bytecode(copy), (*_flags(cpu or default_cpu()), *flags))
+
+
+def compile_bytecode(bytecode: bytes, flags: tuple[str, ...]) -> bytes:
+    """The `.vmfb` of a module in upstream dialects, given as MLIR bytecode."""
+    from iree.compiler import api
+
+    session = api.Session()
+    session.set_flags(*flags)
+    invocation = session.invocation()
+    errors: list[str] = []
+    keep = _collect_errors(invocation, errors)
+    source = api.Source.wrap_buffer(session, bytecode, buffer_name="model.mlirbc")
+    output = api.Output.open_membuffer()
+    try:
+        if not invocation.parse_source(source) or not invocation.execute():
+            raise HostCompilationError(errors[0] if errors else "no diagnostic", "iree-compile")
+        invocation.output_vm_bytecode(output)
+        return bytes(output.map_memory())
+    finally:
+        output.close()
+        source.close()
+        invocation.close()
+        session.close()
+        del keep
+
+
+def _collect_errors(invocation: Any, errors: list[str]) -> Any:
+    """Send IREE's diagnostics to `errors`; the returned object must outlive the invocation.
+
+    The Python wrapper offers the console only, so the library's callback is set directly.
+    """
+    from iree.compiler.api import ctypes_dl
+
+    kind = ctypes.CFUNCTYPE(
+        None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p
+    )
+
+    def receive(severity: int, text: int, size: int, _: Any) -> None:
+        if severity == 2:
+            errors.append(ctypes.string_at(text, size).decode("utf-8", "replace").split("\n")[0])
+
+    callback = kind(receive)
+    library = ctypes_dl._dylib
+    enable = library.ireeCompilerInvocationEnableCallbackDiagnostics
+    enable.argtypes = [ctypes.c_void_p, ctypes.c_int, kind, ctypes.c_void_p]
+    enable.restype = None
+    enable(invocation._inv_p, 0, callback, None)
+    return callback

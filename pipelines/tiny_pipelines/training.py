@@ -1,0 +1,85 @@
+"""From a model to its planned training step: the named pipeline `tiny-training`.
+
+    model --differentiate--> train --select, prune--> sparse --rescale--> scaled
+          --fuse, extract @infer, reorder--> scheduled --plan, check--> planned
+
+Host and device consume the same module, so what one computes the other does.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from tiny_dialect.bindings import ir
+from tiny_dialect.errors import InvalidOption
+from tiny_passes.registry import Observer, register_pipeline, run_pipeline
+from tiny_pipelines.scheme import find_scheme_file
+
+Update = Literal["int16", "float32"]
+Gradients = Literal["float32"]
+
+STAGES = ("model", "train", "sparse", "scaled", "scheduled", "planned")
+
+_PASSES = {
+    "train": "tiny-differentiate",
+    "sparse": "tiny-select-updates{{scheme={scheme} update={update}}},tiny-prune-backward",
+    "scaled": "tiny-rescale-gradients{{qas={qas}}}",
+    "scheduled": "tiny-fuse-updates,tiny-extract-inference,tiny-reorder",
+    "planned": "tiny-plan-memory,tiny-check-plan",
+}
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What is trained and how: a scheme name or file, storage of trained weights, QAS on or off."""
+
+    scheme: str
+    update: str = "int16"
+    gradients: str = "float32"
+    qas: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("update", self.update, get_args(Update)),
+            ("gradients", self.gradients, get_args(Gradients)),
+        ):
+            if value not in choices:
+                raise InvalidOption(f"--{name} {value}: choose one of {', '.join(choices)}")
+
+
+def pipeline_text(options: TrainingOptions, until: str = "planned") -> str:
+    """The passes from the model stage up to and including stage `until`; empty for `model`."""
+    if until not in STAGES:
+        raise InvalidOption(f"unknown stage {until}; stages: {', '.join(STAGES)}")
+    wanted = STAGES[1 : STAGES.index(until) + 1]
+    values = {
+        "scheme": find_scheme_file(options.scheme),
+        "update": options.update,
+        "qas": str(options.qas).lower(),
+    }
+    return ",".join(_PASSES[stage].format(**values) for stage in wanted)
+
+
+def build_training_step(
+    module: Any,
+    options: TrainingOptions,
+    *,
+    until: str = "planned",
+    observer: Observer | None = None,
+) -> Any:
+    """Turn a model-stage module into stage `until`, in place, and return it.
+
+    Raises `PassError` at the op that fails, `InvalidOption` for an unknown scheme or stage.
+    """
+    text = pipeline_text(options, until)
+    if text:
+        run_pipeline(module, text, observer=observer)
+        with module.context:
+            module.operation.attributes["tiny.scheme"] = ir.StringAttr.get(options.scheme)
+    return module
+
+
+def _named(scheme: str, update: str = "int16", gradients: str = "float32", qas: bool = True) -> str:
+    return pipeline_text(TrainingOptions(scheme, update, gradients, qas))
+
+
+register_pipeline("tiny-training", _named, "a model to its planned training step")
