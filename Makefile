@@ -1,0 +1,53 @@
+# Everything runs in the project's own environment, made on first use from PyPI; nothing needs root.
+# PYTHON chooses the interpreter (3.11 or later), VENV the place of the environment.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+LIT    := $(BIN)/lit --timeout 300 -sv test
+SOURCES := tiny_dialect passes targets pipelines examples test
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.run ## compile the digits network for two ISAs and adapt it on the emulated device
+	$(BIN)/python examples/digits/demo.py
+
+test: $(VENV)/.run ## all quick tests: pytest, then lit
+	$(BIN)/pytest -m "not slow"
+	$(LIT)
+
+test-slow: $(VENV)/.run ## the tests that take minutes
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/.lint ## ruff, pyright (strict) and the layering test; changes nothing
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/pyright
+	$(BIN)/pytest test/unit/test_layering.py
+
+format: $(VENV)/.lint ## format the sources and apply safe fixes
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+clean: ## remove the environment and everything that was built
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@# Some distributions ship Python without ensurepip; their own pip can then fill the environment.
+	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) \
+	  && $(PYTHON) -m pip --python $(BIN)/python install pip; }
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[emulate,test]'
+	@touch $@
+
+$(VENV)/.lint: pyproject.toml $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --editable '.[emulate,test,lint]'
+	@touch $@
