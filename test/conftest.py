@@ -25,3 +25,9 @@ def context():
 
     with new_context() as made, ir.Location.unknown():
         yield made
+
+
+@pytest.fixture(scope="session")
+def repository():
+    """The root of the checkout."""
+    return Path(__file__).resolve().parents[1]

@@ -25,7 +25,7 @@ scripts = Path(sys.executable).parent
 
 
 def script(name: str) -> str:
-    """A console script, that beside this interpreter first, so that a virtualenv need not be active."""
+    """A console script; that beside this interpreter first, so no virtualenv need be active."""
     found = shutil.which(name, path=f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}")
     if found is None:
         lit_config.fatal(f"no command '{name}'; pip install -e '.[test]'")

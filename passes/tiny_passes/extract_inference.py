@@ -18,8 +18,6 @@ from tiny_passes.prune_backward import remove_unused
 from tiny_passes.registry import PassError, register_pass
 
 
-
-
 def _input_of(function: Any) -> Any:
     return function.regions[0].blocks[0].arguments[0]
 

@@ -21,8 +21,8 @@ import numpy as np
 from tiny_dialect.attributes import dense, to_array
 from tiny_dialect.bindings import ir
 from tiny_passes.graph import body, producer, users
-from tiny_passes.rebuild import rebuilt
 from tiny_passes.prune_backward import UPDATES, updated_symbol
+from tiny_passes.rebuild import rebuilt
 from tiny_passes.registry import PassError, register_pass
 
 # Gradient op -> fused update op; both take the gradient op's operands in the same order.

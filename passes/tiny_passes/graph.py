@@ -9,6 +9,7 @@ from tiny_passes.rebuild import rebuilt
 from tiny_passes.registry import PassError
 
 INFER, TRAIN_STEP = "infer", "train_step"
+FUSED_BLOCK = "tiny.fused_block"
 
 
 def functions(module: Any) -> dict[str, Any]:
@@ -44,6 +45,14 @@ def producer(value: Any) -> Any | None:
     """The op that produces a value; None for a function argument."""
     owner = value.owner
     return None if isinstance(owner, ir.Block) else owner.opview
+
+
+def outer_value(value: Any) -> Any:
+    """What a value stands for in the function: the operand of a fused block for its argument."""
+    if not isinstance(value.owner, ir.Block):
+        return value
+    owner = value.owner.owner.operation
+    return owner.operands[value.arg_number] if owner.name == FUSED_BLOCK else value
 
 
 def users(value: Any) -> list[Any]:

@@ -44,6 +44,8 @@ def layers_of(function: Any) -> Layers:
     is_classifier = op is not None and op.operation.name in _CLASSIFIERS
     classifier = op if is_classifier else None
     convolutions = tuple(
-        op for op in body(function) if op.operation.name == "tiny.conv2d" and op != classifier
+        op
+        for op in body(function)
+        if op.operation.name == "tiny.conv2d" and (classifier is None or op != classifier)
     )
     return Layers(convolutions, classifier)

@@ -60,13 +60,16 @@ UPDATE_RULES: dict[str, Callable[..., Any]] = {
     )
 }
 
+
 @register_pass("tiny-lower-to-linalg", anchor="builtin.module")
 def lower_to_linalg(module: Any) -> None:
     """Replace every function by its linalg form and add the state accessors.
 
     Raises `PassError` at an op without a rule, and where two functions disagree about a parameter.
     """
-    functions = [op for op in module.body if op.operation.name == "func.func" and not op.is_external]
+    functions = [
+        op for op in module.body if op.operation.name == "func.func" and not op.is_external
+    ]
     trained = _trained_parameters(functions)
     with ir.InsertionPoint(module.body), module.operation.location:
         _state_functions(trained)

@@ -23,6 +23,8 @@ from tiny_passes.liveness import (
 )
 
 _ROUNDS = 600
+# Limits the rounds for large graphs: neighbours looked at in all rounds together.
+_WORK = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def _improve(
 ) -> list[int]:
     """Better addresses by placing tenants that end above `bound` earlier; seeded, so repeatable."""
     choose = random.Random(0)
-    for number in range(_ROUNDS):
+    work = sum(len(tenant.neighbours) for tenant in tenants)
+    for number in range(min(_ROUNDS, _WORK // max(work, 1))):
         high = [n for n in sequence if addresses[n] + tenants[n].size > bound]
         moved = choose.choice(high)
         changed = sequence.copy()

@@ -211,7 +211,8 @@ def apply_scheme(step: Any, scheme: UpdateScheme, update: Storage = "int16") -> 
     wanted = _wanted(step, layers_of(step), scheme)
     missing = sorted((wanted.whole | wanted.partial.keys()) - updates.keys())
     if missing:
-        raise PassError(step, f"has no update of {missing[0]}; run tiny-differentiate first")
+        reason = "no gradient reaches it, or tiny-differentiate must run first"
+        raise PassError(step, f"has no update of {missing[0]}: {reason}")
     for symbol, update_op in updates.items():
         parameter = _parameter(update_op.operands[0])
         if symbol in wanted.partial:

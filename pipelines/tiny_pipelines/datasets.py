@@ -34,7 +34,7 @@ _LUMA = np.array([77, 150, 29], np.int64)
 
 
 class InvalidData(TinyError):
-    """A data file that is unreadable or does not fit the model; `where` is the file and the array."""
+    """A data file that is unreadable or does not fit; `where` is the file and the array."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class Preprocessing:
             return self._quantize_pixels(resize_bilinear(image, self.height, self.width))[None]
         if sample.size != np.prod(self.shape):
             raise InvalidData(
-                f"sample of shape {list(sample.shape)} does not fit the model's {list(self.shape)}; "
-                "only uint8 images are resized"
+                f"samples of shape {list(sample.shape)} do not fit the model's "
+                f"{list(self.shape)}; only uint8 images are resized"
             )
         if sample.dtype == np.int8:
             return sample.reshape(self.shape)
@@ -128,9 +128,10 @@ def preprocessing_of(function: Any) -> Preprocessing:
 
 
 def fit_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """[H, W, channels] of an [H, W] or [H, W, C] image: grey is repeated, colour becomes luma,
+    """[H, W, channels] of an [H, W] or [H, W, C] image.
 
-    an alpha channel is dropped. Raises `InvalidData` for any other difference.
+    Grey is repeated, colour becomes luma, an alpha channel is dropped. Raises `InvalidData` for any
+    other difference.
     """
     if image.ndim == 2:
         image = image[:, :, None]
@@ -156,12 +157,10 @@ def _positions(size: int, target: int) -> tuple[Array, Array, Array]:
     return lower, upper, (centre - lower).astype(np.float32)
 
 
-def resize_bilinear(
-    image: NDArray[np.uint8], height: int, width: int
-) -> NDArray[np.uint8]:
-    """Bilinear [height, width, C] of an [H, W, C] image: half-pixel centres, edge repeated, no
+def resize_bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Bilinear [height, width, C] of an [H, W, C] image.
 
-    smoothing when shrinking, rounded half to even.
+    Half-pixel centres, edge repeated, no smoothing when shrinking, rounded half to even.
     """
     if image.shape[:2] == (height, width):
         return image
@@ -188,8 +187,11 @@ def load_dataset(path: Path) -> DataSet:
         train = Split(whole.samples[:cut], whole.labels[:cut])
         test = Split(whole.samples[cut:], whole.labels[cut:])
     else:
-        wanted = "train_images, train_labels, test_images, test_labels, or x and y"
-        raise InvalidData(f"expected arrays {wanted}; it holds {', '.join(arrays) or 'none'}", source)
+        raise InvalidData(
+            "expected arrays train_images, train_labels, test_images, test_labels, or x and y; "
+            f"it holds {', '.join(arrays) or 'none'}",
+            source,
+        )
     if train.samples.dtype != test.samples.dtype:
         raise InvalidData(
             f"training samples are {train.samples.dtype}, test samples {test.samples.dtype}", source
@@ -202,7 +204,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
     try:
         loaded = np.load(path, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise InvalidData("is a single array; an .npz with samples and labels is needed", str(path))
+            raise InvalidData("is a single array, not an .npz with samples and labels", str(path))
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except OSError as error:
@@ -227,31 +229,40 @@ def _pair(arrays: dict[str, Array], prefix: str, source: str) -> Split | None:
     if len(samples) != 1 or len(labels) != 1:
         found = ", ".join((*samples, *labels))
         what = f"the {prefix} split" if prefix else "the data"
-        raise InvalidData(f"expected one array of samples and one of labels in {what}, got {found}", source)
-    return _checked(arrays[samples[0]], arrays[labels[0]], f"{source}:{samples[0]}", f"{source}:{labels[0]}")
+        raise InvalidData(
+            f"expected one array of samples and one of labels in {what}, got {found}", source
+        )
+    sample_name, label_name = samples[0], labels[0]
+    _check_samples(arrays[sample_name], f"{source}:{sample_name}")
+    flat = _checked_labels(arrays[label_name], len(arrays[sample_name]), f"{source}:{label_name}")
+    return Split(arrays[sample_name], flat)
 
 
-def _checked(samples: Array, labels: Array, samples_name: str, labels_name: str) -> Split:
-    if samples.dtype not in (np.uint8, np.int8) and samples.dtype.kind != "f":
-        raise InvalidData(f"expected uint8, int8 or float samples, got {samples.dtype}", samples_name)
+def _check_samples(samples: Array, name: str) -> None:
+    if str(samples.dtype) not in ("uint8", "int8") and samples.dtype.kind != "f":
+        raise InvalidData(f"expected uint8, int8 or float samples, got {samples.dtype}", name)
     if samples.ndim < 2 or samples.size == 0:
-        raise InvalidData(f"expected samples [N, ...], got shape {list(samples.shape)}", samples_name)
+        raise InvalidData(f"expected samples [N, ...], got shape {list(samples.shape)}", name)
     if samples.dtype == np.uint8 and samples.ndim not in (3, 4):
         raise InvalidData(
-            f"expected images [N, H, W] or [N, H, W, C], got {list(samples.shape)}", samples_name
+            f"expected images [N, H, W] or [N, H, W, C], got {list(samples.shape)}", name
         )
     if samples.dtype.kind == "f" and not np.isfinite(samples).all():
-        raise InvalidData("holds NaN or infinity", samples_name)
+        raise InvalidData("holds NaN or infinity", name)
+
+
+def _checked_labels(labels: Array, count: int, name: str) -> NDArray[np.int64]:
+    """The labels as int64 [count]; a trailing axis of length 1 is dropped."""
     if labels.dtype.kind not in "iu":
-        raise InvalidData(f"expected integer labels, got {labels.dtype}", labels_name)
-    flat = labels.reshape(-1) if labels.shape in ((len(labels), 1), (len(labels),)) else labels
-    if flat.shape != (len(samples),):
+        raise InvalidData(f"expected integer labels, got {labels.dtype}", name)
+    if labels.shape not in ((count,), (count, 1)):
         raise InvalidData(
-            f"expected {len(samples)} labels, one a sample, got shape {list(labels.shape)}", labels_name
+            f"expected {count} labels, one for each sample, got shape {list(labels.shape)}", name
         )
+    flat = labels.reshape(-1).astype(np.int64)
     if flat.min() < 0:
-        raise InvalidData(f"holds the negative label {flat.min()}", labels_name)
-    return Split(samples, flat.astype(np.int64))
+        raise InvalidData(f"holds the negative label {flat.min()}", name)
+    return flat
 
 
 def shuffled(count: int, seed: int, epochs: int | None = None) -> Iterator[int]:

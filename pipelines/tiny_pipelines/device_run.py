@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiny_passes.graph import TRAIN_STEP, find_function
+from tiny_dialect.errors import InvalidOption
+from tiny_dialect.types import shape_of
+from tiny_passes.graph import INFER, TRAIN_STEP, find_function, functions
 from tiny_pipelines.datasets import DataSet, load_dataset, preprocessing_of, shuffled
 from tiny_pipelines.device_check import DeviceCheck
 from tiny_pipelines.host import HostModel
@@ -22,6 +24,12 @@ Array = NDArray[Any]
 Progress = Callable[[str], AbstractContextManager[None]]
 
 
+def main_function(module: Any) -> Any:
+    """`@train_step`, or `@infer` in a module that has no training step."""
+    known = functions(module)
+    return find_function(module, TRAIN_STEP if TRAIN_STEP in known else INFER)
+
+
 class _DeviceRun:
     """An emulated device with its data; collects what each call costs."""
 
@@ -29,7 +37,7 @@ class _DeviceRun:
         self.emulator = Emulator(load_image(folder))
         self.module = module
         self.data = data
-        self.prepare = preprocessing_of(find_function(module, TRAIN_STEP)).apply
+        self.prepare = preprocessing_of(main_function(module)).apply
         self.losses: list[float] = []
         self.digest = hashlib.sha256()
         self.instructions = {"forward": 0, "step": 0}
@@ -98,6 +106,10 @@ def run_device(
     after. Raises `TinyError` for data that does not fit and for a fault in the emulator.
     """
     dataset = load_dataset(data)
+    function = main_function(module)
+    dataset.require_classes(shape_of(function.type.results[-1])[-1])
+    if function.name.value != TRAIN_STEP and (steps or check):
+        raise InvalidOption("the image only infers; use --steps 0 --test N", str(folder))
     run = _DeviceRun(folder, module, dataset)
     order = list(islice(shuffled(len(dataset.train), seed), steps))
     checker = DeviceCheck(module, run.emulator) if check else None

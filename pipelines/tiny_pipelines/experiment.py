@@ -1,4 +1,4 @@
-"""Training on the host: the compiled step over a data set, one sample at a time as on the device."""
+"""Training on the host: the compiled step over a data set, sample by sample as on the device."""
 
 import math
 import time
@@ -130,9 +130,7 @@ class Experiment:
         losses: list[float] = []
         for step, index in zip(range(total), order, strict=False):
             x = self.preprocessing.apply(split.samples[index])
-            loss, _ = self.model.train_step(
-                x, int(split.labels[index]), plan.rate_at(step, total)
-            )
+            loss, _ = self.model.train_step(x, int(split.labels[index]), plan.rate_at(step, total))
             if not math.isfinite(loss):
                 raise TrainingDiverged(f"the loss is {loss} at step {step}; use a lower rate")
             losses.append(loss)
@@ -185,7 +183,8 @@ def load_experiment(
     functions = functions_of(module)
     for name in ("train_step", "infer"):
         if name not in functions:
-            raise InvalidOption(f"the module has no function @{name}; it has {', '.join(functions)}")
+            found = ", ".join(functions)
+            raise InvalidOption(f"the module has no function @{name}; it has {found}")
     step = functions["train_step"]
     data.require_classes(shape_of(step.type.results[1])[-1])
     preprocessing = preprocessing_of(step)

@@ -9,6 +9,7 @@ from tiny_dialect.dialect import to_bytecode
 from tiny_passes.analytic_memory import analytic_bytes
 from tiny_passes.graph import INFER, TRAIN_STEP, find_function
 from tiny_passes.operation_counts import count_macs
+from tiny_pipelines.inference import build_inference
 from tiny_pipelines.scheme import find_scheme
 from tiny_pipelines.training import TrainingOptions, build_training_step
 from tiny_targets.boards import Board
@@ -27,7 +28,7 @@ def _silent(_: str) -> AbstractContextManager[None]:
 
 def compile_firmware(
     module: Any,
-    training: TrainingOptions,
+    training: TrainingOptions | None,
     board: Board,
     folder: Path,
     *,
@@ -35,12 +36,16 @@ def compile_firmware(
 ) -> dict[str, Any]:
     """Write image, sources, object, manifest and the planned module to `folder`; the report.
 
-    The module is changed in place to the planned stage. Raises `TinyError` for whatever the model,
+    The module is changed in place to the planned stage; without `training` it only infers. Raises `TinyError` for whatever the model,
     the scheme or the board does not allow; what was written by then is the caller's to drop.
     """
-    saved = analytic_bytes(find_function(module, INFER), find_scheme(training.scheme))
-    with step("building the training step"):
-        build_training_step(module, training)
+    saved = 0
+    if training is None:
+        build_inference(module)
+    else:
+        saved = analytic_bytes(find_function(module, INFER), find_scheme(training.scheme))
+        with step("building the training step"):
+            build_training_step(module, training)
     with step(f"generating code for {board.target.name}"):
         schedule = build_schedule(module, board.target)
         compiled = compile_kernels(schedule.kernels, board.target, embedded=board.target.hard_float)
@@ -50,14 +55,16 @@ def compile_firmware(
     return _report(module, training, image, saved)
 
 
-def _report(module: Any, training: TrainingOptions, image: Image, saved: int) -> dict[str, Any]:
+def _report(
+    module: Any, training: TrainingOptions | None, image: Image, saved: int
+) -> dict[str, Any]:
     sizes, schedule = image.sizes, image.schedule
-    step = find_function(module, TRAIN_STEP)
+    main = INFER if training is None else TRAIN_STEP
     return {
         "model": schedule.model,
-        "scheme": training.scheme,
-        "update": training.update,
-        "gradients": training.gradients,
+        "scheme": training.scheme if training else None,
+        "update": training.update if training else None,
+        "gradients": training.gradients if training else None,
         "board": image.board.name,
         "target": image.board.target.name,
         "sram_bytes": {
@@ -75,7 +82,7 @@ def _report(module: Any, training: TrainingOptions, image: Image, saved: int) ->
         },
         "arena_lower_bound_bytes": schedule.arena_lower_bound_bytes,
         "saved_bytes": saved,
-        "ops": len(schedule.functions[TRAIN_STEP].commands),
+        "ops": len(schedule.functions[main].commands),
         "kernels": len(schedule.kernels),
-        "macs": count_macs(step),
+        "macs": count_macs(find_function(module, main)),
     }

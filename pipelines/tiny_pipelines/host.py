@@ -1,4 +1,4 @@
-"""The compiled training step on the host: `infer`, `train_step` and the trained state, through IREE.
+"""The compiled step on the host: `infer`, `train_step` and the trained state, through IREE.
 
 The state lives inside the loaded module and is written in place by `train_step`; two `HostModel`s
 of the same bytes share nothing.
@@ -18,8 +18,8 @@ Array = NDArray[Any]
 class HostModel:
     """A compiled module, loaded.
 
-    `vmfb` comes from `tiny_pipelines.iree.compile_host`. With `threads=1` kernels run on the calling
-    thread; more threads run parts of a kernel side by side. Results do not depend on it.
+    `vmfb` comes from `tiny_pipelines.iree.compile_host`. With `threads=1` kernels run on the
+    calling thread; more threads run parts of a kernel side by side, with the same results.
     """
 
     def __init__(self, vmfb: bytes, *, threads: int = 1) -> None:
@@ -34,11 +34,9 @@ class HostModel:
         hal = runtime.create_hal_module(instance, self._device)
         self._context = runtime.VmContext(instance, [hal, module])
         self._functions = {
-            name: runtime.FunctionInvoker(
-                self._context, self._device, module.lookup_function(name)
-            )
+            name: runtime.FunctionInvoker(self._context, self._device, function)
             for name in module.function_names
-            if not name.startswith("__")
+            if not name.startswith("__") and (function := module.lookup_function(name)) is not None
         }
 
     def call(self, name: str, *arguments: Any) -> list[Array]:
@@ -70,7 +68,10 @@ class HostModel:
         return {symbol: self.call(f"get.{symbol}")[0] for symbol in self.symbols}
 
     def load_state(self, state: Mapping[str, Array]) -> None:
-        """Replace every trained parameter; raises `InvalidOption` unless names, shapes and types fit."""
+        """Replace every trained parameter.
+
+        Raises `InvalidOption`, and changes nothing, unless all names, shapes and types fit.
+        """
         current = self.state()
         if set(state) != set(current):
             odd = sorted(set(state) ^ set(current))

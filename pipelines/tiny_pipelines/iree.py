@@ -10,16 +10,18 @@ fused multiply-add and the vector width change the rounding and order of sums.
 
 import ctypes
 import platform
+from importlib.metadata import version
 from typing import Any
 
 from tiny_dialect.dialect import to_bytecode
 from tiny_dialect.errors import TinyError
+from tiny_targets.cache import cached, digest
 
 _X86_NAMES = ("x86_64", "AMD64", "amd64")
 
 
 class HostCompilationError(TinyError):
-    """IREE refused the lowered module: `where` names the model, the message is IREE's first error."""
+    """IREE refused a lowered module; the message is its first error."""
 
 
 def default_cpu() -> str:
@@ -35,14 +37,16 @@ def _flags(cpu: str) -> list[str]:
         "--iree-input-type=none",
         "--iree-llvmcpu-debug-symbols=false",
         "--iree-hal-executable-debug-level=0",
-        "--iree-opt-data-tiling=false",
+        "--iree-opt-data-tiling=true",
+        "--iree-llvmcpu-reassociate-fp-reductions=false",
     ]
 
 
 def compile_host(module: Any, *, cpu: str | None = None, flags: tuple[str, ...] = ()) -> bytes:
     """The IREE VM module (`.vmfb`) of a tiny module; the module itself is left as it is.
 
-    `cpu` is an LLVM CPU name, or `host` for this machine's. `flags` are further iree-compile flags.
+    What was compiled before comes from the cache (`tiny_targets.cache`). `cpu` is an LLVM CPU name,
+    or `host` for this machine's; `flags` are further iree-compile flags.
     Raises `PassError` where the module cannot be lowered, `HostCompilationError` where IREE fails.
     """
     from tiny_dialect.bindings import ir
@@ -51,7 +55,10 @@ def compile_host(module: Any, *, cpu: str | None = None, flags: tuple[str, ...] 
     with module.context, module.operation.location:
         copy = ir.Module.parse(to_bytecode(module))
         run_pipeline(copy, "tiny-lower-to-linalg")
-    return compile_bytecode(to_bytecode(copy), (*_flags(cpu or default_cpu()), *flags))
+    all_flags = (*_flags(cpu or default_cpu()), *flags)
+    bytecode = to_bytecode(copy)
+    key = digest(version("iree-base-compiler"), *all_flags, bytecode)
+    return cached("host", key, lambda: compile_bytecode(bytecode, all_flags))
 
 
 def compile_bytecode(bytecode: bytes, flags: tuple[str, ...]) -> bytes:
@@ -85,18 +92,16 @@ def _collect_errors(invocation: Any, errors: list[str]) -> Any:
     """
     from iree.compiler.api import ctypes_dl
 
-    kind = ctypes.CFUNCTYPE(
-        None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p
-    )
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 
     def receive(severity: int, text: int, size: int, _: Any) -> None:
         if severity == 2:
             errors.append(ctypes.string_at(text, size).decode("utf-8", "replace").split("\n")[0])
 
     callback = kind(receive)
-    library = ctypes_dl._dylib
+    library = ctypes_dl._dylib  # pyright: ignore[reportPrivateUsage]
     enable = library.ireeCompilerInvocationEnableCallbackDiagnostics
     enable.argtypes = [ctypes.c_void_p, ctypes.c_int, kind, ctypes.c_void_p]
     enable.restype = None
-    enable(invocation._inv_p, 0, callback, None)
+    enable(invocation._inv_p, 0, callback, None)  # no flags, no user data
     return callback

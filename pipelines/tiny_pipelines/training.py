@@ -78,7 +78,9 @@ def build_training_step(
     return module
 
 
-def _named(scheme: str, update: str = "int16", gradients: str = "float32", qas: bool = True) -> str:
+def _named(
+    *, scheme: str, update: str = "int16", gradients: str = "float32", qas: bool = True
+) -> str:
     return pipeline_text(TrainingOptions(scheme, update, gradients, qas))
 
 

@@ -73,7 +73,9 @@ def compile_kernels(
 def _cached_build(kernels: Sequence[Kernel], target: Target, *, static: bool) -> bytes:
     from iree.compiler import version
 
-    flags = (*_COMMON_FLAGS, *target.iree_flags, f"static={static}")
+    # This file says what goes around the kernels, so it is part of the key.
+    wrapping = Path(__file__).read_text()
+    flags = (wrapping, *_COMMON_FLAGS, *target.iree_flags, f"static={static}")
     texts = [part for kernel in kernels for part in (kernel.name, kernel.text, *kernel.accesses)]
     key = digest(version.VERSION, str(len(flags)), *flags, *texts)
     return cached("kernels", key, lambda: _build(kernels, target, static=static))

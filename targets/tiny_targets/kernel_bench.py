@@ -82,6 +82,9 @@ def _load(compiled: CompiledKernels) -> tuple[Machine, int]:
     machine.map(_STACK_BASE, _STACK_BYTES, READ | WRITE)
     machine.map(_DISPATCH_BASE, PAGE, READ | WRITE)
     machine.enable_fpu()
+    if compiled.target.isa == "riscv":
+        # Many RV32 cores trap on what the emulator lets pass; Armv7E-M serves single words.
+        machine.watch_alignment()
     return machine, query
 
 

@@ -1,8 +1,8 @@
 """A core with memory: runs machine code on an exact memory map and counts what it executes.
 
 Any access outside the map is an `EmulationError` with the address. Instructions are counted
-exactly, by a block callback in native code; they are instructions, not cycles. The only file that
-knows the emulator's library.
+exactly, by a block callback in native code, those that a Thumb IT block skips included; they are
+instructions, not cycles. The only file that knows the emulator's library.
 """
 
 import ctypes
@@ -60,7 +60,7 @@ class EmulationError(TinyError):
 
 
 class _Counter(ctypes.Structure):
-    """`counter_t` of `runtime/count_blocks.c`."""
+    """`counter_t` of `runtime/watch.c`."""
 
     _fields_ = (
         ("code", ctypes.c_char_p),
@@ -73,14 +73,20 @@ class _Counter(ctypes.Structure):
     )
 
 
+class _Misaligned(ctypes.Structure):
+    """`misaligned_t` of `runtime/watch.c`."""
+
+    _fields_ = (("count", ctypes.c_uint64), ("first_address", ctypes.c_uint64))
+
+
 @cache
-def _count_blocks() -> Any:
-    """The native block callback."""
-    source = (resources.files("tiny_targets") / "runtime" / "count_blocks.c").read_text()
+def _callbacks() -> Any:
+    """The native callbacks."""
+    source = (resources.files("tiny_targets") / "runtime" / "watch.c").read_text()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "count_blocks.so"
+        path = Path(folder) / "watch.so"
         path.write_bytes(host_library(source))
-        return ctypes.CDLL(str(path)).count_block
+        return ctypes.CDLL(str(path))
 
 
 @dataclass
@@ -105,6 +111,7 @@ class Machine:
         constants = arm_const if is_arm else riscv_const
         self.engine.ctl_set_cpu_model(getattr(constants, self.target.emulated_cpu))
         self._fault = ""
+        self._misaligned: _Misaligned | None = None
         self.engine.hook_add(unicorn_const.UC_HOOK_MEM_INVALID, self._on_fault)
         self.map(self.code_base, self.code_size, READ | EXECUTE)
         self.engine.mem_write(self.code_base, self.code)
@@ -116,20 +123,28 @@ class Machine:
         self._counter = _Counter(
             self.code, self.code_base, len(self.code), self.target.isa == "arm", *self._tables, 0
         )
+        self._watch(unicorn_const.UC_HOOK_BLOCK, _callbacks().count_block, self._counter)
+
+    def _watch(self, kind: int, callback: Any, data: ctypes.Structure) -> None:
+        """Attach a native callback, past the emulator's Python layer."""
         hook = ctypes.c_size_t()
-        callback = ctypes.cast(_count_blocks(), ctypes.c_void_p)
-        user = ctypes.cast(ctypes.byref(self._counter), ctypes.c_void_p)
         status = uclib.uc_hook_add(
             self.engine._uch,
             ctypes.byref(hook),
-            unicorn_const.UC_HOOK_BLOCK,
-            callback,
-            user,
+            kind,
+            ctypes.cast(callback, ctypes.c_void_p),
+            ctypes.cast(ctypes.byref(data), ctypes.c_void_p),
             ctypes.c_uint64(1),
             ctypes.c_uint64(0),
         )
         if status != unicorn_const.UC_ERR_OK:
-            raise EmulationError(f"the emulator refused the instruction counter (status {status})")
+            raise EmulationError(f"the emulator refused a callback (status {status})")
+
+    def watch_alignment(self) -> None:
+        """From now on `call` fails where the code loads or stores at a misaligned address."""
+        self._misaligned = _Misaligned()
+        kind = unicorn_const.UC_HOOK_MEM_READ | unicorn_const.UC_HOOK_MEM_WRITE
+        self._watch(kind, _callbacks().check_alignment, self._misaligned)
 
     @property
     def instructions(self) -> int:
@@ -182,7 +197,15 @@ class Machine:
             ) from error
         if self.program_counter() & ~1 != stop:
             raise EmulationError(f"stopped at 0x{self.program_counter():08x} instead of returning")
+        self._require_alignment()
         return int(self.engine.reg_read(_ARGUMENTS[isa][0]))
+
+    def _require_alignment(self) -> None:
+        found = self._misaligned
+        if found is not None and found.count:
+            count, address = int(found.count), int(found.first_address)
+            found.count = 0
+            raise EmulationError(f"{count} misaligned accesses, the first at 0x{address:08x}")
 
     def on_execute(self, address: int, callback: Callable[[], None]) -> None:
         """Call `callback` before each execution of the instruction at `address`."""

@@ -26,7 +26,7 @@ from tiny_targets.target import Target
 
 ARENA, STATE, CONSTANTS = range(3)
 SPACES = ("arena", "state", "constants")
-MAX_BINDINGS = 16
+MAX_BINDINGS = 32
 COPY, MASTER, FLOAT = range(3)
 _ALIGNMENT = 16
 _FUNCTIONS = ("infer", "train_step")

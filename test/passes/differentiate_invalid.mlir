@@ -64,3 +64,15 @@ func.func @infer(%x: tensor<1x2xf32>) -> tensor<1x1xf32> {
   %z = arith.negf %y : tensor<1x1xf32>
   return %z : tensor<1x1xf32>
 }
+
+// -----
+
+!p = tensor<1x1x1x2x!quant.uniform<i8:f32, 5.000000e-01:-3>>
+func.func @infer(%x: !p) -> !p {
+  %w = "tiny.parameter"() {symbol = "w", value = dense<1> : tensor<2x1x1x2xi8>} : () -> tensor<2x1x1x2xi8>
+  %t = "tiny.parameter"() {symbol = "t", trained, value = dense<1> : tensor<2x1x1x1xi16>} : () -> tensor<2x1x1x1xi16>
+  %b = "tiny.parameter"() {symbol = "b", value = dense<1> : tensor<2xi32>} : () -> tensor<2xi32>
+  // expected-error@+1 {{is already partly trained; differentiate before selecting updates}}
+  %y = "tiny.conv2d"(%x, %w, %b, %t) {clamp = array<i64: -128, 127>, groups = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1>, pads = array<i64: 0, 0, 0, 0>, resultSegmentSizes = array<i32: 1, 0>, strides = array<i64: 1, 1>, trained_channels = array<i64: 1>, weight_scales = dense<0.5> : tensor<2xf64>} : (!p, tensor<2x1x1x2xi8>, tensor<2xi32>, tensor<2x1x1x1xi16>) -> !p
+  return %y : !p
+}

@@ -68,4 +68,4 @@ func.func @infer(%x: !x) -> tensor<1x2xf32> {
 
 // MISSING:       missing_layer.json: weights["stem"]: no such layer; the model has 2 convolutions (0 to 1, from a to d), classifier excluded
 // ABSENT:        absent.json: No such file or directory
-// TWICE:         tiny-select-updates: has no update of d.b; run tiny-differentiate first
+// TWICE:         tiny-select-updates: has no update of d.b: no gradient reaches it, or tiny-differentiate must run first

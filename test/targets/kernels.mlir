@@ -24,7 +24,7 @@
 // TARGET: error: unknown target 'z80' (known: {{.*}}cortex-m7{{.*}})
 
 func.func @f(%g: tensor<1x2x3x5xf32>) -> tensor<1x2x3x5xf32> {
-  %a = "tiny.scale_gradient"(%g) {factor = 0.5 : f32, layer = "a"} : (tensor<1x2x3x5xf32>) -> tensor<1x2x3x5xf32>
-  %b = "tiny.scale_gradient"(%a) {factor = 0.25 : f32, layer = "b"} : (tensor<1x2x3x5xf32>) -> tensor<1x2x3x5xf32>
+  %a = "tiny.scale_gradient"(%g) {factor = 0.5 : f32, layer = "a", operandSegmentSizes = array<i32: 1, 0>} : (tensor<1x2x3x5xf32>) -> tensor<1x2x3x5xf32>
+  %b = "tiny.scale_gradient"(%a) {factor = 0.25 : f32, layer = "b", operandSegmentSizes = array<i32: 1, 0>} : (tensor<1x2x3x5xf32>) -> tensor<1x2x3x5xf32>
   return %b : tensor<1x2x3x5xf32>
 }

@@ -1,4 +1,4 @@
-"""A small planned network with all that a real one has: odd channels, non-square, a residual, a head."""
+"""A small planned network with what real ones have: odd channels, non-square, residual, head."""
 
 from typing import Any
 

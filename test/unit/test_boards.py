@@ -86,7 +86,9 @@ def test_bad_record_names_file_and_field(tmp_path, change, reason):
         read_boards(path)
 
 
-@pytest.mark.parametrize(("text", "reason"), [("{", "not JSON"), ("[]", "a board or a list"), ("[1]", "a JSON object")])
+@pytest.mark.parametrize(
+    ("text", "reason"), [("{", "not JSON"), ("[]", "a board or a list"), ("[1]", "a JSON object")]
+)
 def test_bad_file(tmp_path, text, reason):
     path = tmp_path / "bad.json"
     path.write_text(text)

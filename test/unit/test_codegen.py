@@ -1,4 +1,4 @@
-"""Kernels to machine code: results on every target, both forms of the library, errors, reproducibility."""
+"""Kernels to machine code: results on every target, both forms of the library, errors."""
 
 import io
 
@@ -97,7 +97,10 @@ def test_object_has_a_section_a_kernel_and_one_global():
     file = ELFFile(io.BytesIO(compile_kernels([WIDEN, ADD], find_target("cortex-m7")).object_file))
     assert file.get_section_by_name(".text.widen") and file.get_section_by_name(".text.add")
     table = file.get_section_by_name(".symtab")
-    defined = [s.name for s in table.iter_symbols() if s["st_info"]["bind"] == "STB_GLOBAL" and s["st_shndx"] != "SHN_UNDEF"]
+    exported = [
+        symbol for symbol in table.iter_symbols() if symbol["st_info"]["bind"] == "STB_GLOBAL"
+    ]
+    defined = [symbol.name for symbol in exported if symbol["st_shndx"] != "SHN_UNDEF"]
     assert defined == ["kernels_library_query"]
 
 
@@ -132,9 +135,18 @@ def kernel_of(text, accesses=("read", "write")):
 @pytest.mark.parametrize(
     ("kernel", "reason"),
     [
-        (kernel_of("func.func @broken(%x: memref<4xi8>) {\n  %a = arith.foo\n  return\n}"), r"broken:2:\d+: .*arith.foo"),
-        (kernel_of("func.func @other(%x: memref<4xi8>, %y: memref<4xi8>) { return }"), "broken: expects exactly one function"),
-        (kernel_of("func.func @broken(%x: memref<4xi8>) { return }"), "broken: expects one block and 2 arguments"),
+        (
+            kernel_of("func.func @broken(%x: memref<4xi8>) {\n  %a = arith.foo\n  return\n}"),
+            r"broken:2:\d+: .*arith.foo",
+        ),
+        (
+            kernel_of("func.func @other(%x: memref<4xi8>, %y: memref<4xi8>) { return }"),
+            "broken: expects exactly one function",
+        ),
+        (
+            kernel_of("func.func @broken(%x: memref<4xi8>) { return }"),
+            "broken: expects one block and 2 arguments",
+        ),
         (
             kernel_of(
                 """func.func @broken(%x: memref<4xi8>, %y: memref<4xi8>) {
@@ -179,3 +191,20 @@ def test_compile_error_is_one_line():
     with pytest.raises(TinyError, match=r"^cc failed: .*error: .*undeclared") as caught:
         compile_object(find_target("cortex-m4"), "int f(void) { return nothing; }")
     assert "\n" not in str(caught.value)
+
+
+def test_misaligned_accesses_are_caught_where_cores_trap():
+    text = """func.func @odd(%x: memref<8xi8>) {
+  %address = memref.extract_aligned_pointer_as_index %x : memref<8xi8> -> index
+  %integer = arith.index_cast %address : index to i32
+  %base = llvm.inttoptr %integer : i32 to !llvm.ptr
+  %odd = llvm.getelementptr %base[1] : (!llvm.ptr) -> !llvm.ptr, i8
+  %value = llvm.load %odd : !llvm.ptr -> i32
+  llvm.store %value, %base : i32, !llvm.ptr
+  return
+}"""
+    arrays = [np.arange(8, dtype=np.int8)]
+    odd = Kernel("odd", text, ("read_write",))
+    run_kernels([(odd, arrays)], find_target("cortex-m4"))
+    with pytest.raises(EmulationError, match="odd: 1 misaligned accesses, the first at 0x"):
+        run_kernels([(odd, arrays)], find_target("rv32imafc"))

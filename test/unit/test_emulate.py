@@ -1,5 +1,6 @@
-"""The image on its board: the numbers of the semantics, exact counts, and no stray access unseen."""
+"""The image on its board: the numbers of the semantics, exact counts, no stray access unseen."""
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -84,7 +85,11 @@ def test_every_result_can_be_observed(module, emulator):
         initial_state(find_function(module, "infer")),
         observe=lambda op, results: wanted.append((op, results)),
     )
-    wanted = [(op.attributes["layer"].value, r[0]) for op, r in wanted if op.operation.name != "tiny.parameter"]
+    wanted = [
+        (op.attributes["layer"].value, results[0])
+        for op, results in wanted
+        if op.operation.name != "tiny.parameter"
+    ]
     assert [name for name, _ in seen] == [name for name, _ in wanted]
     for (_, got), (_, want) in zip(seen, wanted, strict=True):
         if want.dtype == np.int8:
@@ -109,19 +114,34 @@ def test_rate_zero_changes_nothing(emulator):
         np.testing.assert_array_equal(emulator.read_state(buffer.name), value)
 
 
-@pytest.mark.parametrize("name", ["cortex-m7", "rv32imc"])
+def conditioned(machine, address):
+    """Addresses of the instructions that a Thumb IT instruction at `address` guards."""
+    half = int.from_bytes(machine.read(address, 2), "little")
+    mask = half & 0xF if half >> 8 == 0xBF else 0
+    addresses, address = [], address + 2
+    while mask:
+        addresses.append(address)
+        first = int.from_bytes(machine.read(address, 2), "little")
+        address += 4 if first >> 11 >= 0x1D else 2
+        mask = mask << 1 & 0xF
+    return addresses
+
+
+@pytest.mark.parametrize("name", ["cortex-m4", "cortex-m7", "rv32imc"])
 def test_count_equals_counting_one_by_one(module, name):
     emulator = Emulator(image_of(module, generic_board(find_target(name))))
-    executed = [0]
-
-    def one_more(*_):
-        executed[0] += 1
-
-    emulator.machine.engine.hook_add(unicorn_const.UC_HOOK_CODE, one_more)
+    executed = collections.Counter()
+    emulator.machine.engine.hook_add(
+        unicorn_const.UC_HOOK_CODE, lambda engine, address, size, data: executed.update([address])
+    )
     emulator.machine.engine.ctl_flush_tb()  # blocks translated before have no such hook
     emulator.infer(small_network.sample(1))
+    if name.startswith("cortex"):  # what an IT block skips is issued all the same
+        for address, count in list(executed.items()):
+            for guarded in conditioned(emulator.machine, address):
+                executed[guarded] = count
     assert emulator.last_call is not None
-    assert emulator.last_call.instructions == executed[0]
+    assert emulator.last_call.instructions == executed.total()
 
 
 def test_counts_are_attributed_to_commands(emulator):
@@ -148,7 +168,8 @@ def test_stray_access_names_the_op(module):
     schedule = build_schedule(module, M7)
     infer = schedule.functions["infer"]
     index = next(i for i, command in enumerate(infer.commands) if command.layer == "project")
-    bad = dataclasses.replace(infer.commands[index], bindings=((ARENA, 1 << 20),) * len(infer.commands[index].bindings))
+    good = infer.commands[index]
+    bad = dataclasses.replace(good, bindings=((ARENA, 1 << 20),) * len(good.bindings))
     commands = (*infer.commands[:index], bad, *infer.commands[index + 1 :])
     functions = {**schedule.functions, "infer": dataclasses.replace(infer, commands=commands)}
     broken = dataclasses.replace(schedule, functions=functions)
@@ -162,7 +183,7 @@ def test_bad_calls_are_refused(emulator):
         emulator.infer(small_network.sample(0)[0].astype(np.uint8))
     with pytest.raises(EmulationError, match="device_train_step returned status 5"):
         emulator.train_step(small_network.sample(0), small_network.CLASSES, RATE)
-    with pytest.raises(InvalidOption, match=r"unknown trained parameter 'stem.wait'; did you mean stem.weight"):
+    with pytest.raises(InvalidOption, match=r"'stem.wait'; did you mean stem.weight"):
         emulator.read_state("stem.wait")
 
 

@@ -1,6 +1,7 @@
-"""Images: every byte accounted for, equal from any folder, and a clear refusal where one does not fit."""
+"""Images: every byte accounted for, equal from any folder, refused where one does not fit."""
 
 import dataclasses
+import importlib.resources
 import io
 import json
 
@@ -57,15 +58,14 @@ def test_stack_lies_below_everything_else(planned):
     symbols = symbols_of(build_image(*planned, board, stack_bytes=1024).elf)
     assert symbols["__stack_bottom"]["st_value"] == board.sram.base
     assert symbols["__stack_top"]["st_value"] == board.sram.base + 1024
-    assert symbols["device_arena"]["st_value"] > symbols["device_state"]["st_value"] >= board.sram.base + 1024
+    state, arena = (symbols[name]["st_value"] for name in ("device_state", "device_arena"))
+    assert arena > state >= board.sram.base + 1024
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
 def test_generated_sources_are_c99_and_cpp17(planned, target):
     schedule, _ = planned
     source = render(schedule)
-    import importlib.resources
-
     folder = importlib.resources.files("tiny_targets") / "runtime"
     files = {
         "tiny_runtime.h": (folder / "tiny_runtime.h").read_bytes(),
@@ -77,7 +77,10 @@ def test_generated_sources_are_c99_and_cpp17(planned, target):
             assert compile_object(target, text, suffix, files)
 
 
-@pytest.mark.parametrize(("model", "name"), [("MCUNet-5fps", "mcunet_5fps"), ("5fps", "m5fps"), ("../x", "x"), ("", "model")])
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("MCUNet-5fps", "mcunet_5fps"), ("5fps", "m5fps"), ("../x", "x"), ("", "model")],
+)
 def test_model_names_become_identifiers(model, name):
     assert c_name(model) == name
 
@@ -85,19 +88,23 @@ def test_model_names_become_identifiers(model, name):
 def test_sram_overflow_says_by_how_much_and_where(planned):
     board = dataclasses.replace(generic_board(M7), name="tiny", sram=Region(0x20000000, 4096))
     needed = planned[0].arena_bytes + planned[0].state_bytes + 8192
-    with pytest.raises(DoesNotFit, match=rf"{needed - 4096} bytes more than the 4.0 KiB of tiny.*peaks at \S+"):
+    reason = rf"{needed - 4096} bytes more than the 4.0 KiB of tiny.*peaks at \S+"
+    with pytest.raises(DoesNotFit, match=reason):
         build_image(*planned, board, stack_bytes=8192)
 
 
 def test_flash_overflow_says_by_how_much(planned, tmp_path):
-    board = dataclasses.replace(generic_board(M7), flash=Region(0x08000000, 4096), constants=Region(0x08000000, 4096))
+    flash = Region(0x08000000, 4096)
+    board = dataclasses.replace(generic_board(M7), flash=flash, constants=flash)
     with pytest.raises(DoesNotFit, match=r"of flash, \d+ bytes more than the 4.0 KiB"):
         build_image(*planned, board, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_wrong_kernels_and_stacks_are_refused(planned):
-    with pytest.raises(InvalidOption, match=r"kernels for cortex-m7 do not run on esp32-c3, a rv32imc"):
+    with pytest.raises(
+        InvalidOption, match=r"kernels for cortex-m7 do not run on esp32-c3, a rv32imc"
+    ):
         build_image(*planned, find_board("esp32-c3"))
     with pytest.raises(InvalidOption, match="multiple of 16"):
         build_image(*planned, generic_board(M7), stack_bytes=100)
@@ -111,10 +118,11 @@ def test_image_is_the_same_from_any_folder(planned, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / folder))
         images.append(build_image(*planned, generic_board(M7), tmp_path / folder / "out").elf)
     assert images[0] == images[1]
-    written = [sorted(p.name for p in (tmp_path / f / "out").iterdir()) for f in ("a", "b/c")]
-    assert written[0] == written[1]
-    for name in written[0]:
-        assert (tmp_path / "a/out" / name).read_bytes() == (tmp_path / "b/c/out" / name).read_bytes()
+    first, second = tmp_path / "a/out", tmp_path / "b/c/out"
+    written = sorted(path.name for path in first.iterdir())
+    assert written == sorted(path.name for path in second.iterdir())
+    for name in written:
+        assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
 def test_written_image_loads_again(planned, tmp_path):

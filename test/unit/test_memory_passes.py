@@ -4,6 +4,7 @@ import itertools
 import random
 
 import pytest
+from step_text import STEP
 
 from tiny_dialect.dialect import parse_module
 from tiny_dialect.errors import InvalidOption
@@ -23,26 +24,6 @@ from tiny_passes.liveness import (
 from tiny_passes.offset_search import plan_offsets
 from tiny_passes.order_search import find_order, order_bound_bytes
 from tiny_passes.registry import PassError, run_pipeline
-
-STEP = """
-!q = tensor<1x2x3x4x!quant.uniform<i8:f32, 5.0e-01:3>>
-!f = tensor<1x2x3x4xf32>
-!m = tensor<1x2x3x4xi1>
-func.func @train_step(%x: !q, %label: tensor<i32>, %rate: tensor<f32>) -> (!f, !f) {
-  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<4xi32>} : () -> tensor<4xi32>
-  %v = "tiny.parameter"() {symbol = "v", trained, value = dense<1> : tensor<4xi32>} : () -> tensor<4xi32>
-  %k = "tiny.parameter"() {symbol = "k", value = dense<1> : tensor<4x1x1x4xi8>} : () -> tensor<4x1x1x4xi8>
-  %y, %mask = "tiny.conv2d"(%x, %k, %w) {layer = "a", operandSegmentSizes = array<i32: 1, 1, 1, 0>, resultSegmentSizes = array<i32: 1, 1>, clamp = array<i64: -128, 127>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>, weight_scales = dense<1.0> : tensor<4xf64>} : (!q, tensor<4x1x1x4xi8>, tensor<4xi32>) -> (!q, !m)
-  %s = "tiny.add"(%y, %x) {layer = "b", resultSegmentSizes = array<i32: 1, 0>, clamp = array<i64: -128, 127>, tiny.scratch_bytes = 10 : i64} : (!q, !q) -> !q
-  %g = "tiny.dequantize"(%s) {layer = "c"} : (!q) -> !f
-  %h = "tiny.scale_gradient"(%g, %mask) {layer = "c", factor = 2.0 : f32, operandSegmentSizes = array<i32: 1, 1>} : (!f, !m) -> !f
-  "tiny.bias_update"(%w, %h, %rate) {layer = "d", factors = dense<1.0> : tensor<4xf32>} : (tensor<4xi32>, !f, tensor<f32>) -> ()
-  "tiny.bias_update"(%v, %h, %rate) {layer = "e", factors = dense<1.0> : tensor<4xf32>} : (tensor<4xi32>, !f, tensor<f32>) -> ()
-  %i = "tiny.scale_gradient"(%h) {layer = "f", factor = 2.0 : f32, operandSegmentSizes = array<i32: 1, 0>} : (!f) -> !f
-  %j = "tiny.scale_gradient"(%i) {layer = "g", factor = 2.0 : f32, operandSegmentSizes = array<i32: 1, 0>} : (!f) -> !f
-  return %i, %j : !f, !f
-}
-"""
 
 
 def random_graph(seed: int, steps: int) -> StepGraph:
@@ -101,7 +82,9 @@ def test_order_is_valid_repeatable_and_never_worse(seed):
 def holders(graph, order, plan):
     """(start, end, lifetime) of every buffer and scratch of a plan."""
     position = {step: place for place, step in enumerate(order)}
-    for buffer, life, start in zip(graph.buffers, lifetimes(graph, order), plan.offsets, strict=True):
+    for buffer, life, start in zip(
+        graph.buffers, lifetimes(graph, order), plan.offsets, strict=True
+    ):
         yield start, start + buffer.size_bytes, life
     for step, start in plan.scratch_offsets.items():
         here = Lifetime(position[step], position[step])
@@ -185,7 +168,9 @@ def test_offsets_in_place_and_scratch(context):
     module = parse_module(STEP.encode(), "step")
     run_pipeline(module, "tiny-plan-memory,tiny-check-plan")
     step = module.body.operations[0]
-    conv, add, _, scale = [op for op in step.regions[0].blocks[0] if "tiny.offsets" in op.attributes][:4]
+    conv, add, _, scale = [
+        op for op in step.regions[0].blocks[0] if "tiny.offsets" in op.attributes
+    ][:4]
     assert list(add.attributes["tiny.offsets"])[0] in (
         list(conv.attributes["tiny.offsets"])[0],
         list(step.attributes["tiny.argument_offsets"])[0],
@@ -193,7 +178,10 @@ def test_offsets_in_place_and_scratch(context):
     assert "tiny.scratch_offset" in add.attributes
     assert "tiny.scratch_offset" not in scale.attributes
     assert step.attributes["tiny.state_bytes"].value == 32
-    assert step.attributes["tiny.arena_bytes"].value == step.attributes["tiny.arena_lower_bound_bytes"].value
+    assert (
+        step.attributes["tiny.arena_bytes"].value
+        == step.attributes["tiny.arena_lower_bound_bytes"].value
+    )
 
 
 def test_wrong_alignment_is_refused(context):
@@ -205,18 +193,22 @@ def test_wrong_alignment_is_refused(context):
 @pytest.mark.parametrize("name", ["tiny-reorder", "tiny-plan-memory"])
 def test_use_after_update_is_refused(context, name):
     lines = STEP.splitlines(keepends=True)
-    update = next(line for line in lines if "bias_update" in line and "%v" in line)
-    late = '  "tiny.bias_update"(%v, %i, %rate) {factors = dense<1.0> : tensor<4xf32>} : (tensor<4xi32>, !f, tensor<f32>) -> ()\n'
-    place = lines.index(update) + 2
-    text = "".join([*lines[:place], late, *lines[place:]])
-    with pytest.raises(PassError, match="step:15:3.*updates v before its last other use"):
+    number = next(n for n, line in enumerate(lines) if "tiny.conv2d" in line)
+    update = next(line for line in lines if "bias_update" in line and "%w" in line)
+    early = update.replace("%h", "%z")
+    gradient = '  %z = "tiny.dequantize"(%x) : (!q) -> !f\n'
+    lines.remove(update)
+    text = "".join([*lines[:number], gradient, early, *lines[number:]])
+    with pytest.raises(PassError, match=r"step:\d+:3 \(d\): .*updates w before its last other use"):
         run_pipeline(parse_module(text.encode(), "step"), name)
 
 
 def test_state_of_two_functions_must_agree(context):
-    other = STEP.replace("@train_step", "@infer").replace("tensor<4xi32>", "tensor<4xi16>")
-    other = "\n".join(line for line in other.splitlines() if not line.startswith("!") and "conv2d" not in line)
-    other = other.replace("%y, %x", "%x, %x").replace("(%g, %mask)", "(%g)").replace("1, 1>} : (!f, !m)", "1, 0>} : (!f)")
-    module = parse_module((STEP + other).encode(), "step")
-    with pytest.raises(PassError, match=r"w is tensor<4xi16> here and tensor<4xi32> elsewhere"):
+    head, infer = STEP.split("func.func @infer")
+    infer = infer.replace("dense<1> : tensor<4xi32>} : () -> tensor<4xi32>", "VALUE")
+    infer = infer.replace("VALUE", "dense<1> : tensor<1x4xi32>} : () -> tensor<1x4xi32>")
+    infer = "\n".join(line for line in infer.splitlines() if "conv2d" not in line)
+    infer = infer.replace("%y, %x", "%x, %x")
+    module = parse_module((head + "func.func @infer" + infer).encode(), "step")
+    with pytest.raises(PassError, match="w is tensor<1x4xi32> here and tensor<4xi32> elsewhere"):
         run_pipeline(module, "tiny-plan-memory")

@@ -94,8 +94,9 @@ def test_trained_parameters_start_from_flash(module, schedule):
 
 def test_equal_constants_are_stored_once(schedule):
     assert len(schedule.constants) < 6000
-    seen = {offset for f in schedule.functions.values() for c in f.commands for s, offset in c.bindings if s == CONSTANTS}
-    assert all(offset % 16 == 0 for offset in seen)
+    commands = [c for function in schedule.functions.values() for c in function.commands]
+    places = {place for command in commands for place in command.bindings}
+    assert all(offset % 16 == 0 for space, offset in places if space == CONSTANTS)
 
 
 def test_kernels_are_shared_between_functions(schedule):
@@ -114,7 +115,7 @@ def test_manifest_survives_json(schedule):
 
 
 def test_unplanned_module_is_refused(context):
-    with pytest.raises(InvalidModel, match=r"needs 1 tiny.argument_offsets, has 0; run tiny-plan-memory"):
+    with pytest.raises(InvalidModel, match=r"needs 1 tiny.argument_offsets, has 0; run tiny-plan"):
         build_schedule(small_network.build(), M7)
 
 

@@ -21,6 +21,7 @@ from tiny_dialect.ops.forward import (
     Parameter,
     SoftmaxCrossEntropy,
 )
+from tiny_dialect.ops.fused import FusedBlock, Yield
 from tiny_dialect.ops.update import ApplyUpdate, BiasUpdate, Conv2DWeightUpdate, LinearWeightUpdate
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Conv2DWeightGrad",
     "Conv2DWeightUpdate",
     "Dequantize",
+    "FusedBlock",
     "GatherChannels",
     "GlobalAveragePool",
     "GlobalAveragePoolGrad",
@@ -45,4 +47,5 @@ __all__ = [
     "ScaleGradient",
     "SoftmaxCrossEntropy",
     "SoftmaxCrossEntropyGrad",
+    "Yield",
 ]

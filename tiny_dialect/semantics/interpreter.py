@@ -55,8 +55,23 @@ def evaluate_op(op: Any, operands: Sequence[Array]) -> list[Array]:
 
 
 def body_of(function: Any) -> Any:
-    """The single block of a `func.func`."""
+    """The single block of a `func.func` or of a fused block."""
     return function.regions[0].blocks[0]
+
+
+def fused_block(op: Any, *operands: Array) -> list[Array]:
+    """Its region, op by op; nothing inside has a state of its own."""
+    block = body_of(op)
+    values: dict[Any, Array] = dict(zip(block.arguments, operands, strict=True))
+    for inner in block:
+        arrays = [values[operand] for operand in inner.operands]
+        if inner.operation.name == "tiny.yield":
+            return arrays
+        values.update(zip(inner.results, evaluate_op(inner, arrays), strict=True))
+    raise ValueError("the fused block yields nothing")
+
+
+register_meaning("tiny.fused_block", fused_block)
 
 
 def initial_state(function: Any) -> State:

@@ -1,8 +1,8 @@
 """The float-relaxed forward pass, float64: what the backward ops are the exact derivative of.
 
-Rounding is straight-through, `round(v) = v + constant`: `residuals` holds those constants, so that at
-the base point every activation equals the integer one. A value is clamped where its rounding would
-be, half a unit beyond the bounds; the derivative is then 1 exactly where the clamp mask is true.
+Rounding is straight-through, `round(v) = v + constant`: `residual` gives those constants, so that
+at the base point every activation equals the integer one. A value is clamped where its rounding
+would be, half a unit beyond the bounds; its derivative is then 1 exactly where the mask is true.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ _MEANING: dict[str, Callable[..., Array]] = {
 
 
 def relax(op: Any, operands: Sequence[Array]) -> Array:
-    """The real value of the first result of a forward op; `NotImplementedError` for any other op."""
+    """The real value of the first result of a forward op; others are `NotImplementedError`."""
     meaning = _MEANING.get(op.operation.name)
     if meaning is None:
         raise NotImplementedError(f"no relaxed meaning for '{op.operation.name}'")
@@ -85,8 +85,8 @@ def residual(op: Any, operands: Sequence[Array]) -> Array:
 class Relaxation:
     """The relaxed forward pass of a training step around the integer one.
 
-    `arguments` as for `interpreter.run`, of which the label is used; base parameters are the initial
-    values. Ops that have no relaxed meaning (gradients, updates) are passed over.
+    `arguments` as for `interpreter.run`, of which the label is used; base parameters are the
+    initial values. Ops that have no relaxed meaning (gradients, updates) are passed over.
     """
 
     def __init__(self, step: Any, arguments: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Rules of the backward ops: float32, sums in any order, every other step as the semantics state it."""
+"""Rules of the backward ops: float32; sums in any order, all else as the semantics state it."""
 
 from typing import Any
 
@@ -59,9 +59,7 @@ def outer_product(g: Any, x: Any) -> Any:
     k, c = dims(2)
     flat_g, flat_x = flatten(g), flatten(x)
     target = empty((shape_of(flat_g)[0], shape_of(flat_x)[0]), "f32")
-    return generic(
-        [(flat_g, [k]), (flat_x, [c])], [(target, [k, c])], "pp", lambda a, b, _: a * b
-    )
+    return generic([(flat_g, [k]), (flat_x, [c])], [(target, [k, c])], "pp", lambda a, b, _: a * b)
 
 
 def linear_weight_grad(op: Any, x: Any, g: Any) -> list[Any]:

@@ -78,9 +78,7 @@ def convolve_input_gradient(g: Any, w: Any, geometry: ConvGeometry, input_shape:
     flipped = _flip(w)
     grouped = reshape(flipped, (groups, outputs // groups, kernel_height, kernel_width, inputs))
     swapped = transpose(grouped, (0, 4, 2, 3, 1))
-    mirrored = reshape(
-        swapped, (groups * inputs, kernel_height, kernel_width, outputs // groups)
-    )
+    mirrored = reshape(swapped, (groups * inputs, kernel_height, kernel_width, outputs // groups))
     return convolve(padded, mirrored, ConvGeometry((1, 1), (0, 0, 0, 0), groups), "f32")
 
 
@@ -127,9 +125,7 @@ def convolve_weight_gradient(x: Any, g: Any, geometry: ConvGeometry, weight_shap
         pixels = collapse(x, (height * width, inputs))
         gradients = collapse(g, (height * width, outputs))
         output, i, pixel = dims(3)
-        product = _product(
-            gradients, [pixel, output], pixels, [pixel, i], (outputs, inputs), "f32"
-        )
+        product = _product(gradients, [pixel, output], pixels, [pixel, i], (outputs, inputs), "f32")
         return reshape(product, weight_shape)
     if inputs == 1 and groups == outputs:
         return _depthwise_weight_gradient(x, g, geometry, weight_shape)
@@ -154,9 +150,7 @@ def convolve_weight_gradient(x: Any, g: Any, geometry: ConvGeometry, weight_shap
     return collapse(sums, weight_shape)
 
 
-def _depthwise_weight_gradient(
-    x: Any, g: Any, geometry: ConvGeometry, weight_shape: Shape
-) -> Any:
+def _depthwise_weight_gradient(x: Any, g: Any, geometry: ConvGeometry, weight_shape: Shape) -> Any:
     """One correlation a channel, computed with channels innermost: float32 [C, KH, KW, 1]."""
     channels, kernel_height, kernel_width, _ = weight_shape
     row, column, channel, y, z = dims(5)

@@ -77,7 +77,7 @@ class Scalar:
         return Scalar(_arith.FloorDivSIOp(self.value, self._like(other).value).result)
 
     def compare(self, predicate: str, other: "Scalar | float") -> "Scalar":
-        """`self predicate other` as i1; predicates `eq ne lt le gt ge`, false on NaN except `ne`."""
+        """`self predicate other` as i1: `eq ne lt le gt ge`, false on NaN except `ne`."""
         table = _FLOAT_PREDICATES if self.is_float else _INTEGER_PREDICATES
         builder = _arith.CmpFOp if self.is_float else _arith.CmpIOp
         return Scalar(builder(table[predicate], self.value, self._like(other).value).result)

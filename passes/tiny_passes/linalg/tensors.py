@@ -67,8 +67,9 @@ def generic(
 ) -> Any:
     """`linalg.generic` over (value, index expressions) pairs.
 
-    `loops` has one letter a loop: `p` parallel, `r` reduction. `body` takes one `Scalar` an input and
-    output and returns the new output scalar, or a tuple of them. Returns one value or a list.
+    `loops` has one letter a loop: `p` parallel, `r` reduction. `body` takes one `Scalar` for each
+    input and output and returns the new output scalar, or a tuple of them. Returns one value or a
+    list.
     """
     values = [value for value, _ in inputs]
     targets = [value for value, _ in outputs]
@@ -156,7 +157,9 @@ def gather(x: Any, axis: int, indices: Sequence[int]) -> Any:
         return extract(x, position)
 
     element = str(x.type.element_type)
-    return generic([(table, [loops[axis]])], [(empty(shape, element), loops)], "p" * len(shape), body)
+    return generic(
+        [(table, [loops[axis]])], [(empty(shape, element), loops)], "p" * len(shape), body
+    )
 
 
 def transpose(x: Any, order: Sequence[int]) -> Any:

@@ -32,11 +32,13 @@ class Expectation:
     """An expected error; `line` 0 is an unknown place."""
 
     line: int
-    pattern: str
+    text: str
+    is_pattern: bool
 
     def meets(self, diagnostic: Diagnostic) -> bool:
         """True where the diagnostic is the expected one."""
-        return self.line == diagnostic.line and bool(re.search(self.pattern, diagnostic.message))
+        pattern = self.text if self.is_pattern else re.escape(self.text)
+        return self.line == diagnostic.line and bool(re.search(pattern, diagnostic.message))
 
 
 def expectations(text: str) -> list[Expectation]:
@@ -50,8 +52,8 @@ def expectations(text: str) -> list[Expectation]:
                 )
             at = match["at"] or "+0"
             offset = _OFFSETS[at] if at in _OFFSETS else 0 if at == "unknown" else int(at)
-            pattern = match["text"] if match["re"] else re.escape(match["text"])
-            found.append(Expectation(0 if at == "unknown" else number + offset, pattern))
+            line_number = 0 if at == "unknown" else number + offset
+            found.append(Expectation(line_number, match["text"], match["re"] is not None))
     return found
 
 
@@ -74,7 +76,7 @@ def differences(expected: list[Expectation], found: list[Diagnostic], source: st
         else:
             pending.remove(met)
     return complaints + [
-        f"{source}:{each.line}: expected error was not produced: {each.pattern}" for each in pending
+        f"{source}:{each.line}: expected error was not produced: {each.text}" for each in pending
     ]
 
 

@@ -31,6 +31,7 @@ def _options() -> argparse.ArgumentParser:
         "--update", default="int16", help="storage of trained weights: int16 (default) float32"
     )
     options.add_argument("--gradients", default="float32", help="gradient arithmetic: float32")
+    options.add_argument("--inference", action="store_true", help="no training: @infer alone")
     options.add_argument("--no-qas", action="store_true", help="no quantization-aware scaling")
     options.add_argument("--compile-to", metavar="STAGE", help=f"stop at: {' '.join(_STAGES)}")
     return options
@@ -48,6 +49,8 @@ def _compile(options: argparse.Namespace) -> None:
     training = TrainingOptions(
         options.scheme, options.update, options.gradients, not options.no_qas
     )
+    if options.inference and options.compile_to is not None:
+        raise InvalidOption("--inference builds firmware; it does not go with --compile-to")
     board = _board(options)
     with new_context():
         with entry.progress(f"importing {source}"):
@@ -57,7 +60,7 @@ def _compile(options: argparse.Namespace) -> None:
             return
         if options.output == entry.STANDARD_STREAM:
             raise InvalidOption("the result is a folder: add -o DIR (or --compile-to STAGE)")
-        _write_firmware(module, training, board, options)
+        _write_firmware(module, None if options.inference else training, board, options)
 
 
 def _board(options: argparse.Namespace) -> Any:
@@ -109,6 +112,10 @@ def _write_firmware(module: Any, training: Any, board: Any, options: argparse.Na
         print(_text(report))
 
 
+def _purpose(report: dict[str, Any]) -> str:
+    return f"scheme {report['scheme']}" if report["scheme"] else "inference only"
+
+
 def _text(report: dict[str, Any]) -> str:
     """The report as the lines a firmware engineer reads."""
     sram, flash = report["sram_bytes"], report["flash_bytes"]
@@ -118,7 +125,7 @@ def _text(report: dict[str, Any]) -> str:
 
     return "\n".join(
         [
-            f"{report['model']}, scheme {report['scheme']}, {report['board']} ({report['target']})",
+            f"{report['model']}, {_purpose(report)}, {report['board']} ({report['target']})",
             f"SRAM   {kib(sram['total']):>10}   arena {kib(sram['arena'])} (lower bound "
             f"{kib(report['arena_lower_bound_bytes'])}), trainable {kib(sram['trainable'])}, "
             f"data {sram['data_bss']} B, stack {sram['stack']} B",

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import importlib.util
 import itertools
 import re
 import sys
@@ -15,7 +14,8 @@ from tiny_dialect.errors import InvalidOption, TinyError
 from tiny_pipelines.cli import entry
 
 _SEPARATOR = re.compile(r"^[ \t]*// -----")
-_PIPELINE_MODULES = ("tiny_pipelines.training", "tiny_pipelines.inference")
+# Names the compiler's own pipelines; described from its text, imported only to run them.
+_PIPELINES = Path(__file__).parents[1] / "training.py"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,35 +59,25 @@ class _Help(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, *_: Any) -> None:
         parser.print_help()
-        print("\npasses:\n" + "\n".join(_describe_passes(namespace.load)))
+        print("\npasses and pipelines:\n" + "\n".join(_describe(namespace.load)))
         print("\nMLIR's own passes (cse, canonicalize, ...) work as well.")
         parser.exit()
 
 
-def _describe_passes(loaded: Sequence[Path]) -> Iterator[str]:
-    from tiny_passes.catalogue import builtin_passes, passes_in
-    from tiny_passes.registry import PIPELINES
+def _describe(loaded: Sequence[Path]) -> Iterator[str]:
+    from tiny_passes.catalogue import builtin_passes, entries_in
 
-    for found in itertools.chain(builtin_passes(), *map(passes_in, loaded)):
+    files = [_PIPELINES, *loaded]
+    for found in itertools.chain(builtin_passes(), *map(entries_in, files)):
         yield f"  {found.name} ({found.anchor})"
         yield textwrap.fill(found.summary, 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
         yield from (f"      {{{option}}}" for option in found.options)
-    _register_pipelines()
-    for pipeline in PIPELINES.values():
-        yield f"  {pipeline.name}\n      {pipeline.doc}"
-
-
-def _register_pipelines() -> None:
-    """Import the modules that name the compiler's own pipelines."""
-    for name in _PIPELINE_MODULES:
-        if importlib.util.find_spec(name) is not None:
-            importlib.import_module(name)
 
 
 def _run(options: argparse.Namespace) -> int:
     from tiny_passes.registry import load_file
 
-    _register_pipelines()
+    importlib.import_module(f"tiny_pipelines.{_PIPELINES.stem}")
     for path in options.load:
         load_file(path)
     data, source = entry.read_input(options.input)

@@ -1,4 +1,4 @@
-"""`tiny-train`: the compiled training step on the host, over a data set; accuracy before and after."""
+"""`tiny-train`: the compiled training step on the host over a data set; accuracy and losses."""
 
 import argparse
 import io

@@ -10,6 +10,7 @@ builder.
 from tiny_targets.kernels import (  # noqa: F401
     convolution,
     elementwise,
+    fused_block,
     gradients,
     head,
     pooling,

@@ -3,6 +3,9 @@
 For each output pixel and block of channels: the product sums over the taps inside the input, input
 channels innermost, then bias, requantization and clamp. Padding contributes real zeros, so absent
 taps are skipped.
+
+Output rows come one after the other, each whole before the next begins; `Convolution.emit_row` is
+what a fused block repeats.
 """
 
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from tiny_targets.kernels.masks import put_bits
 from tiny_targets.kernels.nest import Buffer, Nest, Span, image_shape
 from tiny_targets.kernels.numerics import Requantizer
 from tiny_targets.kernels.registry import register_kernel
+from tiny_targets.kernels.rows import Rows
 from tiny_targets.kernels.scalar import Index, Scalar, clamp
 from tiny_targets.kernels.weights import Overlay, Weight, accumulator_bounds, weights_of
 from tiny_targets.kernels.windows import Axis
@@ -60,7 +64,7 @@ class _Accumulation:
     """What the product sums of some outputs need, all but the outputs' position."""
 
     nest: Nest
-    x: Buffer
+    x: Rows
     zero: int
     weight: Weight
     overlay: Overlay | None
@@ -139,39 +143,59 @@ class _Accumulation:
         return product.as_wide() if self.wide else product
 
 
+class Convolution:
+    """A convolution whose weights and tables are arguments of a nest, emitted row by row."""
+
+    def __init__(self, nest: Nest, op: Any) -> None:
+        self._nest = nest
+        self._weight_shape, self._groups = shape_of(op.w), op.groups.value
+        self.vertical, self.horizontal = axes(op, op.x, op.y, self._weight_shape)
+        (scale_x, self._zero_x), (scale_y, self._zero_y) = quantization(op.x), quantization(op.y)
+        factors = scale_x * to_array(op.weight_scales) / scale_y
+        self._clamp = to_list(op.attributes["clamp"])
+        sum_bound, total_bound = accumulator_bounds(op)
+        self._wide_sums, self._wide_totals = sum_bound >= _I32_LIMIT, total_bound >= _I32_LIMIT
+        self._weight, self._overlay = weights_of(nest, op, self._groups)
+        self._bias = nest.read(op.bias)
+        self._requantize = Requantizer(nest, *quantize_multipliers(factors))
+
+    def emit_row(self, oh: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
+        """Compute row `oh` of `y`, and of the clamp mask where there is one.
+
+        Of `x` the rows `vertical.taps_of_output(oh)` are read, and no others.
+        """
+        overlay, channels = self._overlay, self._weight_shape[0]
+        depthwise_overlay = overlay is not None and overlay.depthwise
+        block = 1 if depthwise_overlay else lanes(self._weight_shape, self._groups)
+        accumulate = _Accumulation(
+            self._nest, x, self._zero_x, self._weight, overlay, self.vertical, self.horizontal,
+            self._weight_shape, self._groups, self._wide_sums,
+        )  # fmt: skip
+        for ow in self._nest.loop(self.horizontal.output):
+            for oc, count in self._nest.blocks(channels, block):
+                inside = []
+                for j, total in enumerate(accumulate((oh, ow), oc, count)):
+                    clamped, unclamped = self._finish(total, oc + j)
+                    y[oh, ow, oc + j] = clamped
+                    inside.append(clamped.equals(unclamped))
+                if mask is not None:
+                    put_bits(self._nest, mask, oh * self.horizontal.output + ow, oc, inside)
+
+    def _finish(self, total: Scalar, channel: Index) -> tuple[Scalar, Scalar]:
+        """(the clamped output, the same before the clamp) of one product sum."""
+        offset = self._bias[channel]
+        if self._wide_totals:
+            total, offset = total.as_wide(), offset.as_wide()
+        value = self._requantize(total + offset, channel) + self._zero_y
+        return clamp(value, *self._clamp), value
+
+
 @register_kernel(Conv2D)
 def conv2d(nest: Nest, op: Any, target: Any) -> None:
     """`y = clamp(round((sum((x - z_x) w) + bias) * factor) + z_y)`, and the mask of the clamp."""
-    shape, groups = shape_of(op.w), op.groups.value
-    vertical, horizontal = axes(op, op.x, op.y, shape)
-    (scale_x, zero_x), (scale_y, zero_y) = quantization(op.x), quantization(op.y)
-    factors = scale_x * to_array(op.weight_scales) / scale_y
-    low, high = to_list(op.attributes["clamp"])
-    sum_bound, total_bound = accumulator_bounds(op)
-
-    x = nest.read(op.x, image_shape(op.x))
-    weight, overlay = weights_of(nest, op, groups)
-    bias = nest.read(op.bias)
-    requantize = Requantizer(nest, *quantize_multipliers(factors))
-    y = nest.write(op.y, image_shape(op.y))
+    x = Rows(nest.read(op.x, image_shape(op.x)))
+    convolution = Convolution(nest, op)
+    y = Rows(nest.write(op.y, image_shape(op.y)))
     mask = None if op.mask is None else nest.write(op.mask)
-    accumulate = _Accumulation(
-        nest, x, zero_x, weight, overlay, vertical, horizontal,
-        shape, groups, wide=sum_bound >= _I32_LIMIT,
-    )  # fmt: skip
-    block = 1 if overlay is not None and overlay.depthwise else lanes(shape, groups)
-
-    for oh in nest.loop(vertical.output):
-        for ow in nest.loop(horizontal.output):
-            for oc, count in nest.blocks(shape[0], block):
-                inside = []
-                for j, total in enumerate(accumulate((oh, ow), oc, count)):
-                    offset = bias[oc + j]
-                    if total_bound >= _I32_LIMIT:
-                        total, offset = total.as_wide(), offset.as_wide()
-                    value = requantize(total + offset, oc + j) + zero_y
-                    clamped = clamp(value, low, high)
-                    y[oh, ow, oc + j] = clamped
-                    inside.append(clamped.equals(value))
-                if mask is not None:
-                    put_bits(nest, mask, oh * horizontal.output + ow, oc, inside)
+    for oh in nest.loop(convolution.vertical.output):
+        convolution.emit_row(oh, x, y, mask)

@@ -15,9 +15,10 @@ from tiny_dialect.fixed_point import paired_multipliers
 from tiny_dialect.ops import Add, AddGradients, Dequantize, GatherChannels, ScaleGradient
 from tiny_dialect.types import quantization, shape_of
 from tiny_targets.kernels.masks import read_masked, write_masked
-from tiny_targets.kernels.nest import Nest
+from tiny_targets.kernels.nest import Buffer, Nest, image_shape
 from tiny_targets.kernels.numerics import rounding_shift
 from tiny_targets.kernels.registry import register_kernel
+from tiny_targets.kernels.rows import Rows
 from tiny_targets.kernels.scalar import Index, Scalar, clamp, select
 
 
@@ -32,46 +33,76 @@ def flat(value: Any) -> tuple[int]:
     return (prod(shape_of(value)),)
 
 
-@register_kernel(Add)
-def add(nest: Nest, op: Any, target: Any) -> None:
-    """`clamp(((a - z_a) m_a + (b - z_b) m_b + half) >> shift) + z_y)` in 64 bits, rounded once.
+class Addition:
+    """A residual addition, emitted row by row.
 
     Scales and zero points are a table, so that all additions of one shape share a kernel.
     """
-    (scale_a, zero_a), (scale_b, zero_b) = quantization(op.a), quantization(op.b)
-    scale_y, zero_y = quantization(op.y)
-    m_a, m_b, shift = paired_multipliers(scale_a / scale_y, scale_b / scale_y)
-    low, high = to_list(op.attributes["clamp"])
-    pixels, channels = view = by_pixel(op.y)
-    a, b = nest.read(op.a, view), nest.read(op.b, view)
-    table = nest.read(np.array([m_a, m_b, shift, zero_a, zero_b, zero_y], np.int32))
-    y = nest.write(op.y, view)
+
+    def __init__(self, nest: Nest, op: Any) -> None:
+        (scale_a, zero_a), (scale_b, zero_b) = quantization(op.a), quantization(op.b)
+        scale_y, zero_y = quantization(op.y)
+        m_a, m_b, shift = paired_multipliers(scale_a / scale_y, scale_b / scale_y)
+        self._nest = nest
+        self._clamp = to_list(op.attributes["clamp"])
+        self._size = image_shape(op.y)
+        self._table = nest.read(np.array([m_a, m_b, shift, zero_a, zero_b, zero_y], np.int32))
+
+    def emit_row(self, row: Index, a: Rows, b: Rows, y: Rows, mask: Buffer | None) -> None:
+        """`clamp(((a - z_a) m_a + (b - z_b) m_b + half) >> shift) + z_y)`, rounded once.
+
+        64 bits. `y` may be `a` or `b`.
+        """
+        nest, (_, columns, channels) = self._nest, self._size
+        factor_a, factor_b, shift, offset_a, offset_b, offset_y = (self._table[i] for i in range(6))
+        for column in nest.loop(columns):
+
+            def output(c: Index, column: Index = column) -> Scalar:
+                first = (a[row, column, c] - offset_a).as_wide() * factor_a.as_wide()
+                second = (b[row, column, c] - offset_b).as_wide() * factor_b.as_wide()
+                value = rounding_shift(nest, first + second, shift) + offset_y.as_wide()
+                clamped = clamp(value, *self._clamp)
+                y[row, column, c] = clamped
+                return clamped.equals(value)
+
+            write_masked(nest, channels, mask, row * columns + column, output)
+
+
+@register_kernel(Add)
+def add(nest: Nest, op: Any, target: Any) -> None:
+    """The residual addition of two images."""
+    a, b = (Rows(nest.read(value, image_shape(value))) for value in (op.a, op.b))
+    addition = Addition(nest, op)
+    y = Rows(nest.write(op.y, image_shape(op.y)))
     mask = None if op.mask is None else nest.write(op.mask)
+    for row in nest.loop(image_shape(op.y)[0]):
+        addition.emit_row(row, a, b, y, mask)
 
-    factor_a, factor_b, shift_by, offset_a, offset_b, offset_y = (table[i] for i in range(6))
-    for pixel in nest.loop(pixels):
 
-        def output(c: Index, pixel: Index = pixel) -> Scalar:
-            first = (a[pixel, c] - offset_a).as_wide() * factor_a.as_wide()
-            second = (b[pixel, c] - offset_b).as_wide() * factor_b.as_wide()
-            value = rounding_shift(nest, first + second, shift_by) + offset_y.as_wide()
-            clamped = clamp(value, low, high)
-            y[pixel, c] = clamped
-            return clamped.equals(value)
+class Gathering:
+    """A copy of chosen channels, emitted row by row."""
 
-        write_masked(nest, channels, mask, pixel, output)
+    def __init__(self, nest: Nest, op: Any) -> None:
+        chosen = to_list(op.attributes["channels"])
+        self._nest = nest
+        self._columns, self._count = image_shape(op.x)[1], len(chosen)
+        self._channels = nest.read(np.array(chosen, np.int16))
+
+    def emit_row(self, row: Index, x: Rows, y: Rows) -> None:
+        """Copy one row."""
+        for column in self._nest.loop(self._columns):
+            for j in self._nest.loop(self._count):
+                y[row, column, j] = x[row, column, self._channels[j]]
 
 
 @register_kernel(GatherChannels)
 def gather_channels(nest: Nest, op: Any, target: Any) -> None:
     """Copy the chosen channels of every pixel."""
-    chosen = to_list(op.attributes["channels"])
-    x = nest.read(op.x, by_pixel(op.x))
-    channels = nest.read(np.array(chosen, np.int16))
-    y = nest.write(op.y, by_pixel(op.y))
-    for pixel in nest.loop(by_pixel(op.x)[0]):
-        for j in nest.loop(len(chosen)):
-            y[pixel, j] = x[pixel, channels[j]]
+    x = Rows(nest.read(op.x, image_shape(op.x)))
+    gathering = Gathering(nest, op)
+    y = Rows(nest.write(op.y, image_shape(op.y)))
+    for row in nest.loop(image_shape(op.x)[0]):
+        gathering.emit_row(row, x, y)
 
 
 @register_kernel(Dequantize)

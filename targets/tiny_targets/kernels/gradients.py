@@ -15,23 +15,27 @@ from tiny_dialect.ops import BiasGrad, Conv2DInputGrad, Conv2DWeightGrad
 from tiny_dialect.types import quantization, shape_of
 from tiny_targets.kernels.convolution import Sums, axes, first_input
 from tiny_targets.kernels.elementwise import by_pixel
-from tiny_targets.kernels.nest import Buffer, Nest, Span, image_shape
+from tiny_targets.kernels.nest import Buffer, Nest, Span
 from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.scalar import Index, Scalar
 from tiny_targets.kernels.weights import Overlay, Weight, weights_of
-from tiny_targets.kernels.windows import Axis
+from tiny_targets.kernels.windows import Axis, as_one_row
 
-_COLUMNS = 4
-"""Input channels computed at once: one load of g serves them all. More accumulators would spill."""
+_COLUMNS, _PIXELS = 4, 4
+"""Input gradients summed at once, channels by pixels of a pointwise convolution: the conversion of
+a weight, the dearest part of a product, serves all pixels."""
 
 _ROWS, _WEIGHT_COLUMNS = 4, 2
 """Weight elements summed at once, output by input channels: the conversion of an input, the dearest
 part of a product, serves a whole column."""
 
 
+Reader = Callable[[Index, Index, Index, int], Scalar]
+
+
 @dataclass(frozen=True)
 class _InputGradient:
-    """Sums over outputs for a few input channels of one input pixel."""
+    """Sums over outputs for a block of pixels by input channels."""
 
     nest: Nest
     g: Buffer
@@ -40,19 +44,25 @@ class _InputGradient:
     horizontal: Axis
 
     def __call__(
-        self,
-        totals: Sums,
-        pixel: tuple[Index, Index],
-        outputs: Span,
-        read: Callable[[Index, Index, Index, int], Scalar],
+        self, totals: Sums, place: tuple[Index, Index, int], outputs: Span, read: Reader
     ) -> Sums:
-        """`totals[j] += sum g[oh, ow, oc] scales[oc] read(oc, kh, kw, j)` over readers of h, w."""
-        h, w = pixel
+        """`totals` plus the sums of `g[oh, ow, oc] scales[oc] read(oc, kh, kw, j)`.
+
+        `place` is row, first column and count of the pixels, more than one only where each is read
+        by a single output. Lanes are ordered pixel by channel j.
+        """
+        h, w, pixels = place
+        width = len(totals) // pixels
 
         def add_products(sums: Sums, oh: Index, ow: Index, oc: Index) -> Sums:
-            gradient = self.g[oh, ow, oc] * self.scales[oc]
+            scale = self.scales[oc]
+            gradients = [self.g[oh, ow + i, oc] * scale for i in range(pixels)]
             kh, kw = self.vertical.tap(oh, h), self.horizontal.tap(ow, w)
-            return tuple(s + gradient * read(oc, kh, kw, j) for j, s in enumerate(sums))
+            values = [read(oc, kh, kw, j) for j in range(width)]
+            return tuple(
+                total + gradients[lane // width] * values[lane % width]
+                for lane, total in enumerate(sums)
+            )
 
         spans = (self.vertical.outputs_of_source(h), self.horizontal.outputs_of_source(w), outputs)
         return self.nest.fold(spans, totals, add_products)
@@ -62,28 +72,90 @@ class _InputGradient:
 def conv2d_input_grad(nest: Nest, op: Any, target: Any) -> None:
     """`gx = conv_transpose(w, g * scales)`, with trained weights in place of frozen ones."""
     shape, groups = shape_of(op.w), op.groups.value
-    vertical, horizontal = axes(op, op.gx, op.g, shape)
-    g = nest.read(op.g, image_shape(op.g))
+    vertical, horizontal = as_one_row(*axes(op, op.gx, op.g, shape))
+    pointwise = vertical.pointwise and horizontal.pointwise
+    g = nest.read(op.g, (vertical.output, horizontal.output, shape[0]))
     weight, overlay = weights_of(nest, op, groups)
     scales = nest.read(to_array(op.scales))
-    gx = nest.write(op.gx, image_shape(op.gx))
+    gx = nest.write(op.gx, (vertical.input, horizontal.input, shape[3] * groups))
+    pixels = _PIXELS if pointwise else 1
     gather = _InputGradient(nest, g, scales, vertical, horizontal)
     if overlay is None and shape[0] == groups and shape[3] == 1:
         _one_to_one(gather, weight, gx)
         return
-    zero = nest.real(0.0)
     for h in nest.loop(vertical.input):
-        for w in nest.loop(horizontal.input):
+        for w, count in nest.blocks(horizontal.input, pixels):
             for group in nest.loop(groups):
                 outputs = _outputs_of_group(group, shape[0] // groups)
-                base = group * shape[3]
-                for first, size in nest.blocks(shape[3], _COLUMNS):
-                    zeros = (zero,) * size
-                    sums = _group_sums(gather, zeros, (h, w), outputs, weight, overlay, first)
-                    for j, total in enumerate(sums):
-                        gx[h, w, base + first + j] = total
-                if overlay is not None and not overlay.depthwise:
-                    _trained_inputs(gather, (h, w), outputs, overlay, gx, base)
+                _group(gather, (h, w, count), outputs, weight, overlay, gx, group, shape[3])
+
+
+def _outputs_of_group(group: Index, count: int) -> Span:
+    return Span(group * count, group * count + count, count)
+
+
+def _group(
+    gather: _InputGradient,
+    place: tuple[Index, Index, int],
+    outputs: Span,
+    weight: Weight,
+    overlay: Overlay | None,
+    gx: Buffer,
+    group: Index,
+    channels: int,
+) -> None:
+    """Write the `channels` input channels of one group."""
+    nest, (h, w, pixels) = gather.nest, place
+    base, zero = group * channels, nest.real(0.0)
+    for first, size in nest.blocks(channels, _COLUMNS):
+        zeros = (zero,) * (pixels * size)
+        sums = _group_sums(gather, zeros, place, outputs, weight, overlay, first)
+        for lane, total in enumerate(sums):
+            gx[h, w + lane // size, base + first + lane % size] = total
+    if overlay is None or overlay.depthwise:
+        return
+    for j in nest.loop(len(overlay.channels)):
+
+        def trained(oc: Index, kh: Index, kw: Index, _: int, j: Index = j) -> Scalar:
+            return overlay.trained.real((oc, kh, kw, j))
+
+        # The frozen table holds zeros here: what was written above is replaced.
+        channel = overlay.table[j].as_index() + base
+        for i, total in enumerate(gather((zero,) * pixels, place, outputs, trained)):
+            gx[h, w + i, channel] = total
+
+
+def _group_sums(
+    gather: _InputGradient,
+    zeros: Sums,
+    place: tuple[Index, Index, int],
+    outputs: Span,
+    weight: Weight,
+    overlay: Overlay | None,
+    first: Index,
+) -> Sums:
+    """The sums of the channels from `first` on, over the outputs of one group."""
+
+    def frozen(oc: Index, kh: Index, kw: Index, j: int) -> Scalar:
+        return weight.real((oc, kh, kw, first + j))
+
+    if overlay is None or not overlay.depthwise:
+        return gather(zeros, place, outputs, frozen)
+
+    def add_output(sums: Sums, oc: Index) -> Sums:
+        row, one = overlay.table[oc], Span.one(oc)
+
+        def trained(_: Index, kh: Index, kw: Index, j: int) -> Scalar:
+            return overlay.trained.real((row, kh, kw, j))
+
+        return gather.nest.branch(
+            row >= 0,
+            lambda: gather(sums, place, one, trained),
+            lambda: gather(sums, place, one, frozen),
+            like=zeros,
+        )
+
+    return gather.nest.fold((outputs,), zeros, add_output)
 
 
 def _one_to_one(gather: _InputGradient, weight: Weight, gx: Buffer) -> None:
@@ -108,63 +180,6 @@ def _one_to_one(gather: _InputGradient, weight: Weight, gx: Buffer) -> None:
                 sums = nest.fold(spans, (nest.real(0.0),) * size, add_products)
                 for j, total in enumerate(sums):
                     gx[h, w, first + j] = total * gather.scales[first + j]
-
-
-def _outputs_of_group(group: Index, count: int) -> Span:
-    return Span(group * count, group * count + count, count)
-
-
-def _group_sums(
-    gather: _InputGradient,
-    zeros: Sums,
-    pixel: tuple[Index, Index],
-    outputs: Span,
-    weight: Weight,
-    overlay: Overlay | None,
-    first: Index,
-) -> Sums:
-    """The sums of the channels from `first` on, over the outputs of one group."""
-
-    def frozen(oc: Index, kh: Index, kw: Index, j: int) -> Scalar:
-        return weight.real((oc, kh, kw, first + j))
-
-    if overlay is None or not overlay.depthwise:
-        return gather(zeros, pixel, outputs, frozen)
-
-    def add_output(sums: Sums, oc: Index) -> Sums:
-        row, one = overlay.table[oc], Span.one(oc)
-
-        def trained(_: Index, kh: Index, kw: Index, j: int) -> Scalar:
-            return overlay.trained.real((row, kh, kw, j))
-
-        return gather.nest.branch(
-            row >= 0,
-            lambda: gather(sums, pixel, one, trained),
-            lambda: gather(sums, pixel, one, frozen),
-            like=zeros,
-        )
-
-    return gather.nest.fold((outputs,), zeros, add_output)
-
-
-def _trained_inputs(
-    gather: _InputGradient,
-    pixel: tuple[Index, Index],
-    outputs: Span,
-    overlay: Overlay,
-    gx: Buffer,
-    base: Index,
-) -> None:
-    """Overwrite the chosen channels with the sums of their trained weights."""
-    nest = gather.nest
-    zero = nest.real(0.0)
-    for j in nest.loop(len(overlay.channels)):
-
-        def trained(oc: Index, kh: Index, kw: Index, _: int, j: Index = j) -> Scalar:
-            return overlay.trained.real((oc, kh, kw, j))
-
-        (total,) = gather((zero,), pixel, outputs, trained)
-        gx[(*pixel, overlay.table[j].as_index() + base)] = total
 
 
 @dataclass(frozen=True)
@@ -220,11 +235,13 @@ def weight_gradients(
     """
     _, zero_x = quantization(op.x)
     groups = op.groups.value
-    x, g = nest.read(op.x, image_shape(op.x)), nest.read(op.g, image_shape(op.g))
+    vertical, horizontal = as_one_row(*axes(op, op.x, op.g, shape))
+    x = nest.read(op.x, (vertical.input, horizontal.input, shape_of(op.x)[3]))
+    g = nest.read(op.g, (vertical.output, horizontal.output, shape_of(op.g)[3]))
     chosen = None
     if "output_channels" in op.attributes:
         chosen = nest.read(np.array(to_list(op.attributes["output_channels"]), np.int16))
-    sums = _WeightSums(nest, x, zero_x, g, *axes(op, op.x, op.g, shape))
+    sums = _WeightSums(nest, x, zero_x, g, vertical, horizontal)
 
     for oc, rows in nest.blocks(shape[0], _ROWS):
         state = [begin(oc + i) for i in range(rows)]

@@ -23,7 +23,8 @@ import numpy as np
 
 from tiny_dialect.bindings import ir, load
 from tiny_dialect.types import element_name, shape_of
-from tiny_targets.kernels.kernel import Kernel, KernelCall, Table
+from tiny_passes.graph import outer_value
+from tiny_targets.kernels.kernel import Kernel, KernelCall, Scratch, Table
 from tiny_targets.kernels.scalar import Index, Scalar, constant, integer_type
 
 _arith = load("dialects.arith")
@@ -144,22 +145,29 @@ class Nest:
         """An argument changed in place."""
         return self._argument(bound, shape, "read_write")
 
+    def scratch(self, shape: Sequence[int], element: str, offset: int = 0) -> Buffer:
+        """A part of the op's scratch memory, `offset` bytes from its start."""
+        return self._declare(Scratch(offset), tuple(shape), element, "read_write")
+
     def _argument(self, bound: Any, shape: Sequence[int] | None, access: str) -> Buffer:
         if isinstance(bound, np.ndarray):
             bound = Table(np.ascontiguousarray(bound))
         if isinstance(bound, Table):
             natural, element = bound.array.shape, _TABLE_ELEMENTS[bound.array.dtype]
         else:
+            bound = outer_value(bound)
             natural, element = shape_of(bound), element_name(bound)
             if element == "i1":
                 natural, element = packed_shape(natural), "i8"
-        final = tuple(natural if shape is None else shape)
+        return self._declare(bound, tuple(natural if shape is None else shape), element, access)
+
+    def _declare(self, bound: Any, shape: tuple[int, ...], element: str, access: str) -> Buffer:
         argument = self._block.add_argument(
-            ir.MemRefType.get(list(final), ir.Type.parse(element)), ir.Location.unknown()
+            ir.MemRefType.get(list(shape), ir.Type.parse(element)), ir.Location.unknown()
         )
         self._accesses.append(access)
         self._bound.append(bound)
-        return Buffer(argument, final)
+        return Buffer(argument, shape)
 
     def call(self) -> KernelCall:
         """Close the function: the kernel, named by its content, and its arguments."""

@@ -87,6 +87,10 @@ class Scalar:
         """Unsigned division; both operands are non-negative."""
         return self if other == 1 else Scalar(_arith.divui(self.value, self.like(other).value))
 
+    def __mod__(self, other: Operand) -> Scalar:
+        """Unsigned remainder; both operands are non-negative."""
+        return Scalar(_arith.remui(self.value, self.like(other).value))
+
     def __and__(self, other: Operand) -> Scalar:
         return Scalar(_arith.andi(self.value, self.like(other).value))
 

@@ -17,7 +17,7 @@ from tiny_dialect.errors import InvalidModel
 from tiny_dialect.ops import Parameter
 from tiny_dialect.ops.convolution import is_depthwise
 from tiny_dialect.types import element_name, quantization, shape_of
-from tiny_passes.graph import is_trained, layer_of, producer
+from tiny_passes.graph import is_trained, layer_of, outer_value, producer
 from tiny_targets.kernels.kernel import Table
 from tiny_targets.kernels.nest import Buffer, Nest
 from tiny_targets.kernels.numerics import round_half_even
@@ -82,7 +82,7 @@ def weights_of(nest: Nest, op: Any, groups: int) -> tuple[Weight, Overlay | None
 
 
 def _parameter(value: Any) -> Any | None:
-    owner = producer(value)
+    owner = producer(outer_value(value))
     return owner if isinstance(owner, Parameter) else None
 
 

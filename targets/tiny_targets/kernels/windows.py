@@ -65,3 +65,11 @@ class Axis:
             ahead = maximum(self.input + self.pad + self.stride - 1 - tap, 0)
             upper = minimum(ahead // self.stride, self.output)
         return Span(lower, upper)
+
+
+def as_one_row(vertical: Axis, horizontal: Axis) -> tuple[Axis, Axis]:
+    """The axes; of a pointwise convolution, those of its image seen as a single row of pixels."""
+    if not (vertical.pointwise and horizontal.pointwise):
+        return vertical, horizontal
+    pixels = vertical.input * horizontal.input
+    return Axis(1, 1, 1, 1, 0), Axis(pixels, pixels, 1, 1, 0)

@@ -1,10 +1,7 @@
 #include "tiny_runtime.h"
 
-#ifdef __cplusplus
-#define TINY_ALIGNED(bytes) alignas(bytes)
-#else
-#define TINY_ALIGNED(bytes) __attribute__((aligned(bytes)))
-#endif
+/* The library interface wants its three structures aligned so. */
+#define TINY_ALIGNED __attribute__((aligned(16)))
 #define TINY_REQUIRE(name, condition) typedef char name[(condition) ? 1 : -1] __attribute__((unused))
 
 /* IREE's executable library interface, version 6, on 32-bit targets. */
@@ -62,7 +59,7 @@ extern
 const library_t *kernels_library_query(uint32_t max_version, const environment_t *environment);
 
 /* The kernels need no environment, and the lengths of static buffers are never read. */
-static TINY_ALIGNED(16) const environment_t environment = {{0}};
+static const environment_t environment TINY_ALIGNED = {{0}};
 static const uint32_t lengths[TINY_MAX_BINDINGS] = {0};
 
 int tiny_bind_kernels(tiny_context_t *context, uint32_t kernel_count) {
@@ -103,9 +100,9 @@ __attribute__((noinline)) static int tiny_run_command(
         uint32_t binding = bindings[command->first_binding + i];
         pointers[i] = context->bases[binding >> 30] + (binding & 0x3fffffffu);
     }
-    TINY_ALIGNED(16) dispatch_state_t dispatch = {
+    dispatch_state_t dispatch TINY_ALIGNED = {
         1, 1, 1, 0, 1, 1, 1, 1, (uint8_t)command->binding_count, NULL, pointers, lengths};
-    TINY_ALIGNED(16) workgroup_state_t workgroup = {0, 0, 0, 0, 0, NULL, 0};
+    workgroup_state_t workgroup TINY_ALIGNED = {0, 0, 0, 0, 0, NULL, 0};
     return ((const kernel_t *)context->kernels)[command->kernel](&environment, &dispatch, &workgroup);
 }
 

@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-#define TINY_MAX_BINDINGS 16
+#define TINY_MAX_BINDINGS 32
 
 /* A binding is a space in its two highest bits and an offset in the others. */
 enum { TINY_ARENA = 0, TINY_STATE = 1, TINY_CONSTANTS = 2, TINY_SPACES = 3 };

@@ -1,7 +1,4 @@
-/* The emulator's block callback, compiled for the host: counts executed instructions exactly.
- *
- * Called at the start of every translated block. The instructions of a block are counted once from the
- * image's bytes and remembered by address; a block of another size at the same address is counted anew. */
+/* Callbacks of the emulator, compiled for the host, where one in Python would be too slow. */
 #include <stdint.h>
 
 typedef struct {
@@ -24,6 +21,9 @@ static uint32_t count(const counter_t *counter, uint64_t offset, uint32_t size) 
     return instructions;
 }
 
+/* At the start of every translated block: counts executed instructions exactly. Those of a block are
+ * counted once from the image's bytes and remembered by address; a block of another size at the same
+ * address is counted anew. */
 void count_block(void *engine, uint64_t address, uint32_t size, counter_t *counter) {
     (void)engine;
     uint64_t offset = address - counter->base;
@@ -34,4 +34,16 @@ void count_block(void *engine, uint64_t address, uint32_t size, counter_t *count
         counter->block_counts[slot] = count(counter, offset, size);
     }
     counter->instructions += counter->block_counts[slot];
+}
+
+typedef struct {
+    uint64_t count;
+    uint64_t first_address;
+} misaligned_t;
+
+/* At every load and store: the emulator itself lets misaligned ones pass, many cores trap on them. */
+void check_alignment(void *engine, int kind, uint64_t address, int size, int64_t value, misaligned_t *found) {
+    (void)engine, (void)kind, (void)value;
+    if ((address & (uint64_t)(size - 1)) == 0) return;
+    if (found->count++ == 0) found->first_address = address;
 }

@@ -1,0 +1,175 @@
+"""Which rows a chain of convolutions needs when: rings, scratch, and how soon rows may be overwritten.
+
+A chain is computed row by row. To emit output row `r`, each convolution first has its producer emit
+the rows that its window meets and that are not there yet; every row is computed once, in increasing
+order. Of a hidden tensor only the newest rows are kept, as many as the window of its consumer is
+high: the rows `[r s - p, r s - p + k)` of consecutive `r` never reach behind that.
+
+A single convolution is a chain of one, and the input gradient of a convolution is a row op as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from tiny_dialect.ops.convolution import geometry
+from tiny_dialect.types import shape_of
+
+WORD_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Window:
+    """The vertical axis of a convolution: `outputs` rows, each from `kernel` rows of `inputs`."""
+
+    kernel: int
+    stride: int
+    pad: int
+    inputs: int
+    outputs: int
+
+    def first(self, row: int) -> int:
+        """The first input row that output row `row` meets (behind `end` where it meets none)."""
+        return max(0, row * self.stride - self.pad)
+
+    def end(self, row: int) -> int:
+        """One more than the last input row that output rows up to `row` meet."""
+        return min(max(row * self.stride - self.pad + self.kernel, 0), self.inputs)
+
+    @property
+    def ring_rows(self) -> int:
+        """How many of the newest input rows must be kept."""
+        return min(self.kernel, self.inputs)
+
+
+def window_of(conv: Any) -> Window:
+    """The window of a `conv2d`."""
+    geo = geometry(conv)
+    inputs, outputs = shape_of(conv.operands[0])[1], shape_of(conv.results[0])[1]
+    return Window(shape_of(conv.operands[1])[1], geo.strides[0], geo.pads[0], inputs, outputs)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Convolutions that feed each other, and the addition that may end them.
+
+    `gathers` are the ops that copy channels of a hidden tensor or of the last convolution's output.
+    """
+
+    convolutions: tuple[Any, ...]
+    addition: Any | None
+    gathers: tuple[Any, ...] = ()
+
+    @property
+    def output(self) -> Any:
+        """The value that the chain produces."""
+        return (self.addition or self.convolutions[-1]).results[0]
+
+    @property
+    def hidden(self) -> list[Any]:
+        """The tensors between the convolutions."""
+        return [conv.results[0] for conv in self.convolutions[:-1]]
+
+    @property
+    def residual(self) -> Any | None:
+        """The operand of the addition that is not the last convolution's output."""
+        if self.addition is None:
+            return None
+        a, b = self.addition.operands[0], self.addition.operands[1]
+        return b if a == self.convolutions[-1].results[0] else a
+
+    def windows(self) -> list[Window]:
+        """The window of each convolution."""
+        return [window_of(conv) for conv in self.convolutions]
+
+    def kept(self) -> list[bool]:
+        """For each convolution, whether every row is needed: a mask or a gather is stored."""
+        gathered = {gather.operands[0] for gather in self.gathers}
+        return [len(c.results) > 1 or c.results[0] in gathered for c in self.convolutions]
+
+
+def chain_of(block: Any) -> Chain:
+    """The chain in a `tiny.fused_block`."""
+    *ops, _ = block.regions[0].blocks[0].operations
+    named = [(op.operation.name, op) for op in ops]
+    convolutions = tuple(op for name, op in named if name == "tiny.conv2d")
+    additions = [op for name, op in named if name == "tiny.add"]
+    gathers = tuple(op for name, op in named if name == "tiny.gather_channels")
+    return Chain(convolutions, additions[0] if additions else None, gathers)
+
+
+def ring_shapes(chain: Chain) -> list[tuple[int, int, int]]:
+    """[rows, width, channels] of the ring of each hidden tensor, int8."""
+    windows = chain.windows()[1:]
+    return [
+        (window.ring_rows, *shape_of(value)[2:])
+        for window, value in zip(windows, chain.hidden, strict=True)
+    ]
+
+
+def ring_offsets(chain: Chain) -> list[int]:
+    """Bytes from the start of the scratch memory to each ring, and their total as the last."""
+    offsets = [0]
+    for shape in ring_shapes(chain):
+        offsets.append(offsets[-1] + _words(prod(shape)))
+    return offsets
+
+
+def scratch_bytes(chain: Chain) -> int:
+    """The scratch memory of the fused chain: its rings."""
+    return ring_offsets(chain)[-1]
+
+
+def lowest_rows(windows: Sequence[Window], kept: Sequence[bool]) -> list[int]:
+    """For each output row, the lowest input row that is read for it or for any later row.
+
+    Of a chain's input; `inputs` where nothing is read any more. The rows of kept tensors that no
+    output row needs are computed after the last output row.
+    """
+    produced = [0] * len(windows)
+    reads: list[int] = []
+
+    def advance(stage: int, rows: int) -> None:
+        while produced[stage] < rows:
+            row = produced[stage]
+            if stage:
+                advance(stage - 1, windows[stage].end(row))
+            elif windows[0].first(row) < windows[0].end(row):
+                reads.append(windows[0].first(row))
+            produced[stage] += 1
+
+    steps = []
+    for row in range(windows[-1].outputs):
+        reads = []
+        advance(len(windows) - 1, row + 1)
+        steps.append(min(reads, default=windows[0].inputs))
+    reads = []
+    for stage, keep in reversed(list(enumerate(kept))):
+        if keep:
+            advance(stage, windows[stage].outputs)
+    lowest, later = [], min(reads, default=windows[0].inputs)
+    for read in reversed(steps):
+        later = min(later, read)
+        lowest.append(later)
+    return lowest[::-1]
+
+
+def overwrite_distance(lowest: Sequence[int], inputs: int, x_row: int, y_row: int) -> int:
+    """The smallest `x_offset - y_offset`, in whole words, at which `y` may overwrite `x`.
+
+    Output row `r` occupies `[y + r y_row, y + (r + 1) y_row)` and may be written at any time while
+    it is computed; rows `lowest[r]` of `x` and above are still to be read then. Nothing is lost if
+    the row ends where those begin, `y + (r + 1) y_row <= x + lowest[r] x_row`, for every `r` at
+    which something is still to be read (`lowest[r] < inputs`). `lowest` never decreases, so rows
+    written before `r` end lower still. The largest `(r + 1) y_row - lowest[r] x_row` is therefore
+    both sufficient and, for a kernel that may write a row before it reads for it, necessary.
+    """
+    gaps = [
+        (row + 1) * y_row - first * x_row for row, first in enumerate(lowest) if first < inputs
+    ]
+    return _words(max(gaps, default=0))
+
+
+def _words(size_bytes: int) -> int:
+    return max(0, -(-size_bytes // WORD_BYTES) * WORD_BYTES)
