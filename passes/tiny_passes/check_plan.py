@@ -126,7 +126,7 @@ class _ArenaWalk:
 
     def _holder(self, op: Any, what: str, start: int, value: Any, place: int) -> _Holder:
         last_read = self.last_read.get(value, place)
-        holder = _Holder(what, start, start + storage_bytes(value), last_read, value)
+        holder = _Holder(what, start, start + _size(op, what, value), last_read, value)
         self._check_range(op, holder)
         return holder
 
@@ -244,6 +244,13 @@ class _StateRegion:
         for other, (other_start, other_end) in self.places.items():
             if other != symbol and start < other_end and other_start < end:
                 raise PassError(op, f"{symbol} overlaps {other} in the state region")
+
+
+def _size(op: Any, what: str, value: Any) -> int:
+    try:
+        return storage_bytes(value)
+    except (AttributeError, KeyError) as error:
+        raise PassError(op, f"{what} has type {value.type}, which has no storage size") from error
 
 
 def _is_update(op: Any) -> bool:

@@ -164,7 +164,8 @@ def fuse(chain: Chain) -> Any:
         loc=last.location,
         ip=ir.InsertionPoint(last.operation),
     )
-    block.attributes["layer"] = string(_layer(chain))
+    if layer := _layer(chain):
+        block.attributes["layer"] = string(layer)
     block.attributes["tiny.scratch_bytes"] = integer(scratch_bytes(chain))
     inner = block.regions[0].blocks[0]
     values = dict(zip(operands, inner.arguments, strict=True))
@@ -193,14 +194,11 @@ def _in_chain_order(chain: Chain) -> list[Any]:
 
 
 def _layer(chain: Chain) -> str:
-    """What the layers of the chain have in common, or the first and the last."""
+    """The block that all layers of the chain belong to, or the first and the last layer."""
     names = [layer_of(op) for op in _in_chain_order(chain)]
-    common = names[0].split(".")
-    for name in names[1:]:
-        parts = name.split(".")
-        same = [a == b for a, b in zip(common, parts, strict=False)]
-        common = common[: same.index(False) if False in same else len(same)]
-    return ".".join(common) or f"{names[0]}..{names[-1]}"
+    blocks = {name.rpartition(".")[0] for name in names}
+    common = blocks.pop() if len(blocks) == 1 else ""
+    return common or "..".join(dict.fromkeys(name for name in (names[0], names[-1]) if name))
 
 
 class _Costs:

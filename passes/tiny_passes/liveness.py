@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tiny_dialect.bindings import ir
 from tiny_dialect.ops import Parameter
-from tiny_dialect.types import storage_bytes
+from tiny_dialect.types import NUMPY_TYPES, element_name, storage_bytes
 from tiny_passes.graph import body, layer_of, parameters
 from tiny_passes.registry import PassError
 
@@ -190,7 +191,8 @@ def is_valid(graph: StepGraph, order: Order) -> bool:
 def read_function(function: Any) -> FunctionGraph:
     """The graph of a `func.func` of one block.
 
-    Raises `PassError` where an update does not follow every other use of its parameter.
+    Raises `PassError` where an update does not follow every other use of its parameter, and for a
+    value that is not a tensor of known size.
     """
     block = function.regions[0].blocks[0]
     named = parameters(function)
@@ -205,9 +207,24 @@ def read_function(function: Any) -> FunctionGraph:
         after = tuple(sorted({0, *producers, *before_update.get(index, ())}))
         steps.append(_step(op, buffer_of, after))
     steps.append(_step(ops[-1], buffer_of, tuple(range(len(ops)))))
+    _require_sizes(function, values)
     buffers = tuple(Buffer(_value_name(value), whole_words(value)) for value in values)
     graph = StepGraph(buffers, tuple(steps))
     return FunctionGraph(graph, (None, *ops), values, tuple(named.values()))
+
+
+def _require_sizes(function: Any, values: Sequence[Any]) -> None:
+    for value in values:
+        if not has_storage(value):
+            place = value.owner if hasattr(value, "result_number") else function
+            raise PassError(place, f"has a value of type {value.type}, which has no storage size")
+
+
+def has_storage(value: Any) -> bool:
+    """True for tensors of static shape whose element type the dialect stores."""
+    if not isinstance(value.type, ir.RankedTensorType) or not value.type.has_static_shape:
+        return False
+    return element_name(value) in NUMPY_TYPES
 
 
 def _steps_before_updates(

@@ -24,6 +24,7 @@ from tiny_dialect.types import element_name, shape_of
 from tiny_passes.linalg import backward, forward, update
 from tiny_passes.linalg.tensors import constant, tensor_type
 from tiny_passes.registry import PassError, register_pass
+from tiny_passes.unfuse_blocks import unfuse_blocks
 
 _func = load("dialects.func")
 _ml_program = load("dialects.ml_program")
@@ -78,6 +79,7 @@ def lower_to_linalg(module: Any) -> None:
             with parameter.location:
                 _declare_global(symbol, parameter)
     for function in functions:
+        unfuse_blocks(function)
         with ir.InsertionPoint(function), function.location:
             _lower_function(function)
         function.operation.erase()

@@ -4,7 +4,7 @@ from math import prod
 from typing import Any
 
 from tiny_dialect.types import shape_of
-from tiny_passes.graph import body
+from tiny_passes.graph import FUSED_BLOCK, body
 
 FORWARD, BACKWARD = "forward", "backward"
 
@@ -17,6 +17,8 @@ def macs(op: Any) -> int:
     """Multiply-accumulates of one op, padding counted as work; 0 for ops that have none."""
     name = op.operation.name
     operands, results = op.operands, op.results
+    if name == FUSED_BLOCK:
+        return sum(macs(inner) for inner in op.regions[0].blocks[0])
     if name == "tiny.conv2d":
         return _conv_macs(results[0], operands[1])
     if name == "tiny.conv2d_input_grad":

@@ -12,7 +12,7 @@ layer), `tiny.argument_offsets`, `tiny.state_bytes`. Trained parameters get `tin
 the order of @train_step; other functions use the same places, by symbol. Each function has its own
 arena; all start at the same base, because functions do not run at the same time.
 
-Cost: a second or two for thousands of buffers; none of the ops is changed otherwise.
+Cost: a second or two for several hundred buffers; the ops are not changed otherwise.
 """
 
 from dataclasses import dataclass

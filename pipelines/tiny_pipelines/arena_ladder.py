@@ -1,8 +1,8 @@
 """How many arena bytes each memory pass saves, for one model and one update scheme.
 
-    @infer --train, sparse, scaled--> gradients stored --fuse--> updates fused --reorder--> scheduled
-                                      |  planned in source order, all updates at the end
-                                      '- every rung is planned for real: addresses, not estimates
+    @infer --differentiate, select, prune, rescale--> gradients stored --fuse, reorder--> scheduled
+
+Every rung is planned for real: the bytes are those of addresses, not estimates.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import Any
 from tiny_passes.graph import TRAIN_STEP, find_function
 from tiny_passes.liveness import Order, StepGraph, read_function
 from tiny_passes.offset_search import plan_offsets
+from tiny_passes.order_search import find_order
 from tiny_passes.registry import run_pipeline
 from tiny_pipelines.training import TrainingOptions, build_training_step
 
@@ -38,13 +39,11 @@ def arena_ladder(module: Any, options: TrainingOptions) -> list[Rung]:
     rungs = [
         _rung("gradients stored, applied at the end", stored, late, in_place=False),
         _rung("+ in place", stored, late),
+        _rung("+ reordered", stored, find_order(stored).order),
     ]
-    run_pipeline(module, "tiny-fuse-updates")
-    fused = _graph(module)
-    rungs.append(_rung("+ updates fused with their gradients", fused, fused.source_order))
-    run_pipeline(module, "tiny-reorder")
+    run_pipeline(module, "tiny-fuse-updates,tiny-reorder")
     scheduled = _graph(module)
-    rungs.append(_rung("+ reordered", scheduled, scheduled.source_order))
+    rungs.append(_rung("+ updates fused", scheduled, scheduled.source_order))
     return rungs
 
 

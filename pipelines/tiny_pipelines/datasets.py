@@ -13,6 +13,7 @@ the usual scale 1/127.5 and zero point 0. Nothing here unpickles.
 """
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,16 @@ _SHIFT_RULE = "pixel - 128"
 _TEST_FRACTION = 5
 _SAMPLE_NAMES = ("images", "x", "data")
 _LABEL_NAMES = ("labels", "y")
+# What np.load raises for a file that is cut, corrupt, pickled or larger than memory.
+_UNREADABLE = (
+    ValueError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 # Luma of ITU-R BT.601 in 1/256: integers, so the same everywhere.
 _LUMA = np.array([77, 150, 29], np.int64)
 
@@ -202,16 +213,17 @@ def load_dataset(path: Path) -> DataSet:
 
 def _read_arrays(path: Path) -> dict[str, Array]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise InvalidData("is a single array, not an .npz with samples and labels", str(path))
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        # Opened here, because np.load leaves a file that it cannot read open.
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
+                return {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise InvalidData(error.strerror or str(error), str(path)) from error
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except _UNREADABLE as error:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise InvalidData(f"is not a readable .npz: {reason}", str(path)) from error
+    raise InvalidData("is a single array, not an .npz with samples and labels", str(path))
 
 
 def _names(prefix: str, names: tuple[str, ...]) -> list[str]:

@@ -1,7 +1,7 @@
 """From a model to its planned training step: the named pipeline `tiny-training`.
 
     model --differentiate--> train --select, prune--> sparse --rescale--> scaled
-          --fuse, extract @infer, reorder--> scheduled --plan, check--> planned
+          --fuse updates, extract @infer, fuse blocks, reorder--> scheduled --plan, check--> planned
 
 Host and device consume the same module, so what one computes the other does.
 """
@@ -23,19 +23,24 @@ _PASSES = {
     "train": "tiny-differentiate",
     "sparse": "tiny-select-updates{{scheme={scheme} update={update}}},tiny-prune-backward",
     "scaled": "tiny-rescale-gradients{{qas={qas}}}",
-    "scheduled": "tiny-fuse-updates,tiny-extract-inference,tiny-reorder",
+    "scheduled": "tiny-fuse-updates,tiny-extract-inference,{fuse_blocks}tiny-reorder",
     "planned": "tiny-plan-memory,tiny-check-plan",
 }
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What is trained and how: a scheme name or file, storage of trained weights, QAS on or off."""
+    """What is trained and how: a scheme name or file, storage of trained weights, QAS on or off.
+
+    `fuse_blocks` computes chains of convolutions row by row where that lowers the peak; it changes
+    no result.
+    """
 
     scheme: str
     update: str = "int16"
     gradients: str = "float32"
     qas: bool = True
+    fuse_blocks: bool = True
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -55,6 +60,7 @@ def pipeline_text(options: TrainingOptions, until: str = "planned") -> str:
         "scheme": find_scheme_file(options.scheme),
         "update": options.update,
         "qas": str(options.qas).lower(),
+        "fuse_blocks": "tiny-fuse-blocks," if options.fuse_blocks else "",
     }
     return ",".join(_PASSES[stage].format(**values) for stage in wanted)
 
@@ -79,9 +85,14 @@ def build_training_step(
 
 
 def _named(
-    *, scheme: str, update: str = "int16", gradients: str = "float32", qas: bool = True
+    *,
+    scheme: str,
+    update: str = "int16",
+    gradients: str = "float32",
+    qas: bool = True,
+    fuse_blocks: bool = True,
 ) -> str:
-    return pipeline_text(TrainingOptions(scheme, update, gradients, qas))
+    return pipeline_text(TrainingOptions(scheme, update, gradients, qas, fuse_blocks))
 
 
 register_pipeline("tiny-training", _named, "a model to its planned training step")

@@ -64,3 +64,11 @@ module {
 func.func @infer() {
   return
 }
+
+// -----
+
+func.func @infer() attributes {tiny.arena_bytes = 8 : i64, tiny.arena_lower_bound_bytes = 8 : i64, tiny.argument_offsets = array<i64>, tiny.state_bytes = 0 : i64} {
+  // expected-error@+1 {{result 0 of arith.constant has type i64, which has no storage size}}
+  %c = "arith.constant"() {value = 1 : i64, tiny.offsets = array<i64: 0>} : () -> i64
+  return
+}

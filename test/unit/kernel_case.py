@@ -9,9 +9,9 @@ from tiny_dialect import ops
 from tiny_dialect.attributes import dense, integers, string
 from tiny_dialect.bindings import ir, load
 from tiny_dialect.semantics import evaluate_op
-from tiny_dialect.types import numpy_type, quantized, shape_of, tensor
+from tiny_dialect.types import NUMPY_TYPES, numpy_type, quantized, shape_of, tensor
 from tiny_targets.kernel_bench import run_kernels
-from tiny_targets.kernels import KernelCall, Table, build_call
+from tiny_targets.kernels import KernelCall, Scratch, Table, build_call
 from tiny_targets.target import find_target
 
 func = load("dialects.func")
@@ -55,7 +55,7 @@ class Maker:
 
     def parameter(self, array: Any, trained: bool = False) -> Any:
         value = dense(array)
-        op = self._build(ops.Parameter, value.type, string(f"p{len(self._arrays)}"), value)
+        op = self.build(ops.Parameter, value.type, string(f"p{len(self._arrays)}"), value)
         if trained:
             op.attributes["trained"] = ir.UnitAttr.get()
         self._arrays[op.result] = np.array(array, order="C")
@@ -74,7 +74,7 @@ class Maker:
     def zero_point(self) -> int:
         return int(self.rng.choice([-128, 127, 0, int(self.rng.integers(-128, 128))]))
 
-    def _build(self, op_class: Any, *arguments: Any, **attributes: Any) -> Any:
+    def build(self, op_class: Any, *arguments: Any, **attributes: Any) -> Any:
         with ir.InsertionPoint(self._block):
             return op_class(*arguments, **attributes)
 
@@ -83,14 +83,23 @@ class Maker:
     ) -> Case:
         names = {"trained_channels", "output_channels"} & set(attributes)
         extra = {name: attributes.pop(name) for name in names}
-        op = self._build(op_class, *arguments, **attributes)
+        op = self.build(op_class, *arguments, **attributes)
         for key, value in extra.items():
             op.attributes[key] = integers(value)
+        self.finish([])
+        return self.case_of(label, op, exact)
+
+    def finish(self, returned: Any) -> None:
+        """End the function; it returns the values `returned`."""
         types = [argument.type for argument in self._block.arguments]
-        self._function.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(types, []))
+        kind = ir.FunctionType.get(types, [value.type for value in returned])
+        self._function.attributes["function_type"] = ir.TypeAttr.get(kind)
         with ir.InsertionPoint(self._block):
-            func.return_([])
+            func.return_(returned)
         assert self.module.operation.verify()
+
+    def case_of(self, label: str, op: Any, exact: bool = True) -> Case:
+        """The case of one op of the finished function."""
         operands = [self._arrays[operand] for operand in op.operands]
         return Case(label, op, operands, exact, self.module)
 
@@ -113,10 +122,23 @@ def call_arrays(case: Case, call: KernelCall) -> list[np.ndarray]:
         values[result] = np.full_like(empty, 0x55)
     if case.in_place:
         values[case.op.results[0]] = values[case.op.operands[0]]
-    return [
-        argument.array if isinstance(argument, Table) else values[argument]
-        for argument in call.arguments
-    ]
+    return [_array_of(argument, shape, values) for argument, shape in _bound(call)]
+
+
+def _bound(call: KernelCall) -> list[tuple[Any, tuple[int, ...]]]:
+    """Each argument of the kernel with the shape and element type it is declared with."""
+    module = ir.Module.parse(call.kernel.text)
+    block = module.body.operations[0].body.blocks[0]
+    types = [argument.type for argument in block.arguments]
+    return list(zip(call.arguments, types, strict=True))
+
+
+def _array_of(argument: Any, kind: Any, values: dict[Any, np.ndarray]) -> np.ndarray:
+    if isinstance(argument, Table):
+        return argument.array
+    if isinstance(argument, Scratch):
+        return np.full(kind.shape, 0x55, NUMPY_TYPES[str(kind.element_type)])
+    return values[argument]
 
 
 def check(cases: list[Case], target_name: str) -> list[int]:

@@ -12,8 +12,9 @@ from tiny_passes.linalg.convolution import (
     convolve_weight_gradient,
     pad_spatial,
 )
+from tiny_passes.linalg.elementary import exponential
 from tiny_passes.linalg.forward import softmax_parts, trained_channels
-from tiny_passes.linalg.scalars import Scalar
+from tiny_passes.linalg.scalars import Scalar, number
 from tiny_passes.linalg.tensors import (
     channel_sums,
     constant,
@@ -35,8 +36,9 @@ def softmax_cross_entropy_grad(op: Any, logits: Any, label: Any) -> list[Any]:
     shifted, total = softmax_parts(logits)
 
     def body(value: Scalar, whole: Scalar, wanted: Scalar) -> Scalar:
-        probability = value.exp() / whole
-        return loop_index(0, "i32").compare("eq", wanted).select(probability - 1, probability)
+        probability = exponential(value) * (number(1.0, whole.type) / whole)
+        hit = loop_index(0, "i32").compare("eq", wanted)
+        return probability - hit.select(number(1.0, whole.type), 0.0)
 
     gx = elementwise([shifted, total, label], ["f32"], body)
     return [reshape(gx, shape_of(op.results[0]))]
@@ -92,13 +94,23 @@ def global_average_pool_grad(op: Any, g: Any) -> list[Any]:
 
 
 def conv2d_input_grad(op: Any, g: Any, w: Any, trained: Any | None = None) -> list[Any]:
-    """The transposed convolution of the channel-scaled gradient."""
+    """The transposed convolution of the channel-scaled gradient.
+
+    Where each channel has its own output channel, the sum is scaled instead of its terms, as in
+    the kernels: one order of operations, one result.
+    """
     geo = geometry(op)
     weight = effective_weight(w, trained, trained_channels(op), geo.groups)
     floats = elementwise([weight], ["f32"], lambda value: value.to("f32"))
     scales = constant(to_array(op.attributes["scales"]))
-    scaled = elementwise([g, scales], ["f32"], lambda value, scale: value * scale)
-    return [convolve_input_gradient(scaled, floats, geo, shape_of(op.results[0]))]
+    shape = shape_of(op.results[0])
+
+    def scaled(value: Any) -> Any:
+        return elementwise([value, scales], ["f32"], lambda v, scale: v * scale)
+
+    if trained is None and shape_of(w)[0] == geo.groups and shape_of(w)[3] == 1:
+        return [scaled(convolve_input_gradient(g, floats, geo, shape))]
+    return [convolve_input_gradient(scaled(g), floats, geo, shape)]
 
 
 def weight_gradient(op: Any, x: Any, g: Any, shape: Shape) -> Any:

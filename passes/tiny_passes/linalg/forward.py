@@ -16,6 +16,7 @@ from tiny_dialect.fixed_point import (
 from tiny_dialect.ops.convolution import geometry
 from tiny_dialect.types import quantization, shape_of
 from tiny_passes.linalg.convolution import convolve, pad_spatial
+from tiny_passes.linalg.elementary import exponential, logarithm
 from tiny_passes.linalg.scalars import Scalar
 from tiny_passes.linalg.tensors import (
     channel_sums,
@@ -180,7 +181,7 @@ def softmax_parts(logits: Any) -> tuple[Any, Any]:
     top = generic([(flat, [k])], [(lowest, [])], "r", lambda value, best: value.at_least(best))
     shifted = elementwise([flat, top], ["f32"], lambda value, best: value - best)
     total = generic(
-        [(shifted, [k])], [(zeros((), "f32"), [])], "r", lambda value, acc: acc + value.exp()
+        [(shifted, [k])], [(zeros((), "f32"), [])], "r", lambda value, acc: acc + exponential(value)
     )
     return shifted, total
 
@@ -194,4 +195,4 @@ def softmax_cross_entropy(op: Any, logits: Any, label: Any) -> list[Any]:
         return loop_index(0, "i32").compare("eq", wanted).select(value, acc)
 
     own = generic([(shifted, [k]), (label, [])], [(zeros((), "f32"), [])], "r", chosen)
-    return [elementwise([total, own], ["f32"], lambda t, o: t.log() - o)]
+    return [elementwise([total, own], ["f32"], lambda t, o: logarithm(t) - o)]

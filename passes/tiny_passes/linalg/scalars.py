@@ -105,14 +105,6 @@ class Scalar:
         """The nearest whole float."""
         return Scalar(_math.RoundEvenOp(self.value).result)
 
-    def exp(self) -> "Scalar":
-        """The exponential."""
-        return Scalar(_math.ExpOp(self.value).result)
-
-    def log(self) -> "Scalar":
-        """The natural logarithm."""
-        return Scalar(_math.LogOp(self.value).result)
-
 
 def _conversion(source: Scalar, target: Any) -> Any:
     to_float = isinstance(target, ir.FloatType)

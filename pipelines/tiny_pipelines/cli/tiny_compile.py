@@ -33,6 +33,9 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--gradients", default="float32", help="gradient arithmetic: float32")
     options.add_argument("--inference", action="store_true", help="no training: @infer alone")
     options.add_argument("--no-qas", action="store_true", help="no quantization-aware scaling")
+    options.add_argument(
+        "--no-fuse-blocks", action="store_true", help="no row-wise fusion of convolution chains"
+    )
     options.add_argument("--compile-to", metavar="STAGE", help=f"stop at: {' '.join(_STAGES)}")
     return options
 
@@ -47,7 +50,11 @@ def _compile(options: argparse.Namespace) -> None:
     from tiny_pipelines.training import TrainingOptions
 
     training = TrainingOptions(
-        options.scheme, options.update, options.gradients, not options.no_qas
+        options.scheme,
+        options.update,
+        options.gradients,
+        not options.no_qas,
+        not options.no_fuse_blocks,
     )
     if options.inference and options.compile_to is not None:
         raise InvalidOption("--inference builds firmware; it does not go with --compile-to")

@@ -36,7 +36,7 @@ def _options() -> argparse.ArgumentParser:
     add("--update", default="int16", metavar="KIND", help="int16 (default) or float32 masters")
     add("--no-qas", action="store_true", help="leave out quantization-aware scaling")
     length = options.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=int, default=1, metavar="E", help="default 1")
+    length.add_argument("--epochs", type=int, metavar="E", help="passes over the data (default 1)")
     length.add_argument("--steps", type=int, metavar="N", help="exactly N steps")
     add("--lr", type=float, metavar="R", help="rate for one sample (default 0.1/256 = 0.00039)")
     add("--schedule", default="cosine", help="cosine (to 0, default) or constant")
@@ -57,7 +57,7 @@ def _train(options: argparse.Namespace) -> None:
     from tiny_pipelines.experiment import DEFAULT_RATE, TrainingPlan, load_experiment
 
     plan = TrainingPlan(
-        epochs=options.epochs,
+        epochs=1 if options.epochs is None else options.epochs,
         steps=options.steps,
         rate=DEFAULT_RATE if options.lr is None else options.lr,
         schedule=options.schedule,

@@ -177,7 +177,8 @@ class Convolution:
                 for j, total in enumerate(accumulate((oh, ow), oc, count)):
                     clamped, unclamped = self._finish(total, oc + j)
                     y[oh, ow, oc + j] = clamped
-                    inside.append(clamped.equals(unclamped))
+                    if mask is not None:
+                        inside.append(clamped.equals(unclamped))
                 if mask is not None:
                     put_bits(self._nest, mask, oh * self.horizontal.output + ow, oc, inside)
 

@@ -7,7 +7,7 @@ residual addition finishes it in place. Rows are emitted by the same primitives 
 the single ops. Which rows: `tiny_passes.row_schedule`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,13 +26,13 @@ from tiny_targets.kernels.windows import Axis
 
 @dataclass
 class _Stage:
-    """One convolution of the chain and all that hangs on its output."""
+    """One convolution of the chain, and what is done with each row of its output."""
 
     convolution: Convolution
     x: Rows
     y: Rows
-    mask: Buffer | None = None
-    copies: list[tuple[Gathering, Rows]] = field(default_factory=list)
+    mask: Buffer | None
+    finish: list[Callable[[Index], None]] = field(default_factory=list)
 
     @property
     def window(self) -> Axis:
@@ -42,13 +42,13 @@ class _Stage:
     @property
     def keeps_rows(self) -> bool:
         """True where every row is needed, read by the next convolution or not."""
-        return self.mask is not None or bool(self.copies)
+        return self.mask is not None or bool(self.finish)
 
     def emit(self, row: Index) -> None:
         """Compute one row; the rows it reads are there."""
         self.convolution.emit_row(row, self.x, self.y, self.mask)
-        for gathering, target in self.copies:
-            gathering.emit_row(row, self.y, target)
+        for action in self.finish:
+            action(row)
 
 
 @register_kernel(FusedBlock)
@@ -58,23 +58,16 @@ def fused_block(nest: Nest, op: Any, target: Any) -> None:
     _check(op, chain)
     results = _yielded(op)
     x = Rows(nest.read(chain.convolutions[0].x, image_shape(chain.convolutions[0].x)))
-    residual = None
-    if chain.residual is not None:
-        same = chain.residual == chain.convolutions[0].x
-        residual = x if same else Rows(nest.read(chain.residual, image_shape(chain.residual)))
     y = Rows(nest.write(op.results[0], image_shape(op.results[0])))
     rings = [
         Rows(nest.scratch(shape, "i8", offset), ring=True)
         for shape, offset in zip(ring_shapes(chain), ring_offsets(chain)[:-1], strict=True)
     ]
     stages = _stages(nest, chain, results, [x, *rings, y])
-    addition = None if chain.addition is None else Addition(nest, chain.addition)
-    sum_mask = None if addition is None else _mask(nest, chain.addition, results)
-
-    for row in nest.loop(stages[-1].window.output):
+    if chain.addition is not None:
+        stages[-1].finish.append(_addition(nest, chain, results, x, y))
+    for row in nest.loop(y.slots):
         _emit(nest, stages, row)
-        if addition is not None and residual is not None:
-            addition.emit_row(row, y, residual, y, sum_mask)
     _emit_the_rest(nest, stages)
 
 
@@ -119,10 +112,28 @@ def _stages(
         stage = _Stage(Convolution(nest, conv), source, output, _mask(nest, conv, results))
         for gather in chain.gathers:
             if gather.x == conv.y and gather.y in results:
-                copy = nest.write(results[gather.y], image_shape(gather.y))
-                stage.copies.append((Gathering(nest, gather), Rows(copy)))
+                stage.finish.append(_copy(nest, gather, output, results))
         stages.append(stage)
     return stages
+
+
+def _copy(nest: Nest, op: Any, source: Rows, results: dict[Any, Any]) -> Callable[[Index], None]:
+    """Copies the chosen channels of a row of `source` to the block's result."""
+    gathering = Gathering(nest, op)
+    target = Rows(nest.write(results[op.y], image_shape(op.y)))
+    return lambda row: gathering.emit_row(row, source, target)
+
+
+def _addition(
+    nest: Nest, chain: Chain, results: dict[Any, Any], x: Rows, y: Rows
+) -> Callable[[Index], None]:
+    """Adds the residual to a row of `y`, in place."""
+    op, residual = chain.addition, chain.residual
+    is_input = residual == chain.convolutions[0].x
+    other = x if is_input else Rows(nest.read(residual, image_shape(residual)))
+    addition, mask = Addition(nest, op), _mask(nest, op, results)
+    a, b = (other, y) if op.a == residual else (y, other)
+    return lambda row: addition.emit_row(row, a, b, y, mask)
 
 
 def _emit(nest: Nest, stages: Sequence[_Stage], row: Index) -> None:
@@ -136,7 +147,7 @@ def _emit(nest: Nest, stages: Sequence[_Stage], row: Index) -> None:
 
 def _missing_rows(window: Axis, row: Index) -> Span:
     """The input rows that output `row` needs and earlier ones did not."""
-    if window.pointwise:
+    if window.pointwise and window.output <= window.input:
         return Span.one(row)
     end = _end(window, row)
     if isinstance(row, int):

@@ -9,6 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiny_dialect.elementary import (
+    EXP_COEFFICIENTS,
+    EXP_FLOOR,
+    EXPONENT_BIAS,
+    LN2_HIGH,
+    LN2_LOW,
+    LOG2_E,
+    LOG_COEFFICIENTS,
+    MANTISSA_BITS,
+    MANTISSA_MASK,
+    ONE_BITS,
+    SQRT_HALF_BITS,
+)
 from tiny_targets.kernels.nest import Nest
 from tiny_targets.kernels.scalar import Operand, Scalar, maximum
 
@@ -17,33 +30,6 @@ ROUNDING_MAGIC = 1.5 * 2.0**23
 
 _HIGH_WORD_SHIFT = 33
 """From this shift on the rounding constant lies in the high word of the 64-bit product."""
-
-_LOG2_E = 1.4426950408889634
-_LN2_HIGH = 0.693359375
-_LN2_LOW = -2.12194440e-4
-_EXP_FLOOR = -87.0
-_EXP_COEFFICIENTS = (
-    1.9875691500e-4,
-    1.3981999507e-3,
-    8.3334519073e-3,
-    4.1665795894e-2,
-    1.6666665459e-1,
-    5.0000001201e-1,
-)
-_LOG_COEFFICIENTS = (
-    7.0376836292e-2,
-    -1.1514610310e-1,
-    1.1676998740e-1,
-    -1.2420140846e-1,
-    1.4249322787e-1,
-    -1.6668057665e-1,
-    2.0000714765e-1,
-    -2.4999993993e-1,
-    3.3333331174e-1,
-)
-_SQRT_HALF_BITS = 0x3F3504F3
-_ONE_BITS = 0x3F800000
-_MANTISSA_MASK = 0x007FFFFF
 
 
 class Requantizer:
@@ -92,20 +78,20 @@ def _polynomial(x: Scalar, coefficients: tuple[float, ...]) -> Scalar:
 
 def exponential(x: Any) -> Scalar:
     """`exp(x)` for `x <= 0`, relative error below 2^-22; anything smaller becomes exp(-87)."""
-    bounded = maximum(x, _EXP_FLOOR)
-    power = round_half_even(bounded * _LOG2_E)
-    rest = (bounded - power * _LN2_HIGH) - power * _LN2_LOW
-    mantissa = _polynomial(rest, _EXP_COEFFICIENTS) * (rest * rest) + rest + 1.0
-    scale = ((power.as_integer() + 127) << 23).bits()
+    bounded = maximum(x, EXP_FLOOR)
+    power = round_half_even(bounded * LOG2_E)
+    rest = (bounded - power * LN2_HIGH) - power * LN2_LOW
+    mantissa = _polynomial(rest, EXP_COEFFICIENTS) * (rest * rest) + rest + 1.0
+    scale = ((power.as_integer() + EXPONENT_BIAS) << MANTISSA_BITS).bits()
     return mantissa * scale
 
 
 def logarithm(x: Scalar) -> Scalar:
     """`log(x)` for a finite `x >= 1`, absolute error below 2^-22 and relative error below 2^-22."""
     # Split x into 2^power * m with m in [sqrt(1/2), sqrt(2)).
-    shifted = x.bits() + (_ONE_BITS - _SQRT_HALF_BITS)
-    power = ((shifted >> 23) - 127).as_float()
-    m = ((shifted & _MANTISSA_MASK) + _SQRT_HALF_BITS).bits() - 1.0
+    shifted = x.bits() + (ONE_BITS - SQRT_HALF_BITS)
+    power = ((shifted >> MANTISSA_BITS) - EXPONENT_BIAS).as_float()
+    m = ((shifted & MANTISSA_MASK) + SQRT_HALF_BITS).bits() - 1.0
     square = m * m
-    tail = _polynomial(m, _LOG_COEFFICIENTS) * (square * m) + power * _LN2_LOW - square * 0.5
-    return (m + tail) + power * _LN2_HIGH
+    tail = _polynomial(m, LOG_COEFFICIENTS) * (square * m) + power * LN2_LOW - square * 0.5
+    return (m + tail) + power * LN2_HIGH
