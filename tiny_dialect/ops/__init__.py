@@ -22,6 +22,24 @@ from tiny_dialect.ops.forward import (
     SoftmaxCrossEntropy,
 )
 from tiny_dialect.ops.fused import FusedBlock, Yield
+from tiny_dialect.ops.integer_backward import (
+    IntegerAddGradients,
+    IntegerConv2DInputGrad,
+    NormalizeGradient,
+)
+from tiny_dialect.ops.integer_head import (
+    DequantizeFixed,
+    FixedToFloat,
+    IntegerLinear,
+    IntegerLinearInputGrad,
+    IntegerSoftmaxCrossEntropy,
+    IntegerSoftmaxCrossEntropyGrad,
+)
+from tiny_dialect.ops.integer_update import (
+    IntegerBiasUpdate,
+    IntegerConv2DWeightUpdate,
+    IntegerLinearWeightUpdate,
+)
 from tiny_dialect.ops.update import ApplyUpdate, BiasUpdate, Conv2DWeightUpdate, LinearWeightUpdate
 
 __all__ = [
@@ -35,14 +53,26 @@ __all__ = [
     "Conv2DWeightGrad",
     "Conv2DWeightUpdate",
     "Dequantize",
+    "DequantizeFixed",
+    "FixedToFloat",
     "FusedBlock",
     "GatherChannels",
     "GlobalAveragePool",
     "GlobalAveragePoolGrad",
+    "IntegerAddGradients",
+    "IntegerBiasUpdate",
+    "IntegerConv2DInputGrad",
+    "IntegerConv2DWeightUpdate",
+    "IntegerLinear",
+    "IntegerLinearInputGrad",
+    "IntegerLinearWeightUpdate",
+    "IntegerSoftmaxCrossEntropy",
+    "IntegerSoftmaxCrossEntropyGrad",
     "Linear",
     "LinearInputGrad",
     "LinearWeightGrad",
     "LinearWeightUpdate",
+    "NormalizeGradient",
     "Parameter",
     "ScaleGradient",
     "SoftmaxCrossEntropy",

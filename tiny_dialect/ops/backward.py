@@ -7,6 +7,7 @@ so each op is the exact derivative of the float-relaxed forward op.
 # pyright: reportInvalidTypeForm=false
 # (the untyped bindings' own `Operand[...]` and `Result[...]` are field annotations here)
 
+from collections.abc import Sequence
 from typing import Any
 
 from tiny_dialect.attributes import DenseArray, DenseElements, integer, integers
@@ -155,11 +156,17 @@ class Conv2DInputGrad(Tiny.Operation, name="conv2d_input_grad", traits=[ext.Pure
         require_channels(op, geo.groups, self.w, self.trained)
 
 
-def require_weight_gradient(op: Any, x: Any, g: Any, weight_shape: tuple[int, ...]) -> None:
+def require_weight_gradient(
+    op: Any,
+    x: Any,
+    g: Any,
+    weight_shape: tuple[int, ...],
+    elements: Sequence[str] = ("f32",),
+) -> None:
     """Shapes of a weight gradient; `output_channels` picks some of a depthwise one."""
     require_activation(x, "x")
     require_rank(g, 4, "g")
-    require_element(g, ("f32",), "g")
+    require_element(g, elements, "g")
     geo = geometry(op)
     x_shape = shape_of(x)
     outputs = weight_shape[0]

@@ -31,7 +31,8 @@ Operand = ext.Operand
 TRAINABLE_ELEMENTS = ("i8", "i16", "i32", "f32")
 
 
-def _require_target(op: Any, parameter: Any, rate: Any) -> None:
+def require_target(op: Any, parameter: Any, rate: Any) -> None:
+    """`parameter` is a trained parameter, `rate` a scalar, `factors` one float32 a channel."""
     owner = parameter.owner
     is_parameter = isinstance(owner, ir.Operation | ir.OpView) and isinstance(
         owner.opview, Parameter
@@ -55,7 +56,7 @@ class ApplyUpdate(Tiny.Operation, name="apply_update"):
     @verifier
     def verify_invariants(op: Any) -> None:
         self = typed(op, ApplyUpdate)
-        _require_target(op, self.parameter, self.rate)
+        require_target(op, self.parameter, self.rate)
         require_element(self.gradient, ("f32",), "gradient")
         require_shape(self.gradient, shape_of(self.parameter), "gradient")
 
@@ -78,7 +79,7 @@ class Conv2DWeightUpdate(Tiny.Operation, name="conv2d_weight_update"):
     @verifier
     def verify_invariants(op: Any) -> None:
         self = typed(op, Conv2DWeightUpdate)
-        _require_target(op, self.parameter, self.rate)
+        require_target(op, self.parameter, self.rate)
         require_rank(self.parameter, 4, "parameter")
         require_weight_gradient(op, self.x, self.g, shape_of(self.parameter))
 
@@ -94,7 +95,7 @@ class BiasUpdate(Tiny.Operation, name="bias_update"):
     @verifier
     def verify_invariants(op: Any) -> None:
         self = typed(op, BiasUpdate)
-        _require_target(op, self.parameter, self.rate)
+        require_target(op, self.parameter, self.rate)
         require_element(self.g, ("f32",), "g")
         require_shape(self.parameter, shape_of(self.g)[-1:], "parameter")
 
@@ -111,7 +112,7 @@ class LinearWeightUpdate(Tiny.Operation, name="linear_weight_update"):
     @verifier
     def verify_invariants(op: Any) -> None:
         self = typed(op, LinearWeightUpdate)
-        _require_target(op, self.parameter, self.rate)
+        require_target(op, self.parameter, self.rate)
         require_element(self.x, ("f32",), "x")
         require_element(self.g, ("f32",), "g")
         features = 1
