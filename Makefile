@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-LIT    := $(BIN)/lit --timeout 300 -sv test
+LIT    := $(BIN)/lit -sv test
 SOURCES := tiny_dialect passes targets pipelines examples test
 
 .DEFAULT_GOAL := help

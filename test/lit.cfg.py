@@ -50,4 +50,4 @@ if (zoo / "models").is_dir():
 
 supported, _reason = lit.util.killProcessAndChildrenIsSupported()
 if supported:
-    lit_config.maxIndividualTestTime = SECONDS_PER_TEST
+    config.maxIndividualTestTime = SECONDS_PER_TEST

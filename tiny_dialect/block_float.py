@@ -28,6 +28,8 @@ LOGIT_FRACTION = 16
 """Logits and loss are i32 with this many fraction bits."""
 LOGIT_LIMIT = 2**30
 EXPONENTIAL_FRACTION = 30
+MAX_CLASSES = 2**13
+"""The sum of the exponentials of so many classes keeps at least 17 bits."""
 
 # 2^f = sum c[i] f^i on [0, 1], relative error 1e-7, exact at both ends; 30 fraction bits.
 EXP2_COEFFICIENTS = (1073741824, 744266012, 257869054, 59934847, 9654008, 2017903)
@@ -64,9 +66,12 @@ def header(exponent: int, mantissas: Array) -> Array:
     return np.array([exponent, width_of(mantissas)], np.int32)
 
 
-def normalizing_shift(width: int, bits: int) -> int:
-    """The right shift after a product with a multiplier, so that `bits` bits hold the result."""
-    return max(MULTIPLIER_BITS + width - bits, 1)
+def normalizing_shift(width: int, bits: int, overshoot: int) -> int:
+    """The right shift after a product with a multiplier, so that `bits` bits hold the result.
+
+    `overshoot` bits less where the largest products are rare: they saturate, the rest gain.
+    """
+    return max(MULTIPLIER_BITS + width - bits - overshoot, 1)
 
 
 def sum_exponent(a: Array, b: Array) -> int:

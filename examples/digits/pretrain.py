@@ -1,8 +1,8 @@
 """Pre-train the digits network, quantize it to int8 and write `digits.mlirbc` and `digits.npz`.
 
 A residual depthwise-separable CNN on scikit-learn's handwritten digits (UCI ML, 1797 scans), then
-static post-training quantization: symmetric per-channel weights, asymmetric activations, ReLU6 folded
-into the clamp. The two files are part of the repository; this script is how they were made:
+static post-training quantization (`quantize.py`). The two files are part of the repository; this
+script is how they were made:
 
     pip install -e '.[pretrain]' && python examples/digits/pretrain.py
 
@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from quantize import quantize
 from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional
+
+from quantize import quantize
 from tiny_dialect.dialect import new_context, to_bytecode
 from tiny_dialect.semantics import run
 from tiny_pipelines.datasets import Split, load_dataset, preprocessing_of, resize_bilinear
 from tiny_pipelines.frontends.emitter import emit
-from torch import nn
-from torch.nn import functional
 
 FOLDER = Path(__file__).parent
 SEED = 2022
@@ -40,14 +41,19 @@ class ConvNorm(nn.Sequential):
     """Convolution, batch norm and, unless linear, ReLU6."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        linear: bool = False,
     ) -> None:
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs),
             nn.Identity() if linear else nn.ReLU6(),
         )
-        self.linear = linear
 
 
 class InvertedBottleneck(nn.Module):

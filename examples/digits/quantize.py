@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
+
 from tiny_pipelines.frontends.layers import (
     INPUT,
     AddLayer,
@@ -20,7 +22,6 @@ from tiny_pipelines.frontends.layers import (
     Network,
     Quantization,
 )
-from torch import nn
 
 INPUT_QUANTIZATION = Quantization(1 / 127.5, 0)
 Range = tuple[float, float]
@@ -44,7 +45,9 @@ def observed_ranges(network: nn.Module, images: torch.Tensor) -> dict[str, Range
 
         return hook
 
-    hooks = [module.register_forward_hook(observer(name)) for name, module in network.named_modules()]
+    hooks = [
+        module.register_forward_hook(observer(name)) for name, module in network.named_modules()
+    ]
     with torch.no_grad():
         network(images)
     for hook in hooks:
@@ -71,7 +74,7 @@ class Quantizer:
     quantizations: dict[str, Quantization]
 
     def conv(self, name: str, layer: Any, source: str) -> str:
-        """Append the record of a `ConvNorm` that reads the value `source`; the name of its output."""
+        """Append the record of a `ConvNorm` that reads `source`; the name of its output."""
         weight, bias = folded(layer)
         scales = np.maximum(np.abs(weight).max(axis=(1, 2, 3)), 1e-5) / 127
         input_quantization = self.quantizations[source]

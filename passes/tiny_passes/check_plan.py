@@ -9,8 +9,9 @@ who holds which bytes of the arena, as the device would fill it, and refuses eve
 holder that is still to be read. What holds afterwards, for each function:
 
 - every argument, result and scratch has an address inside the arena, a multiple of four;
-- a write touches no byte of a value that is read here or later, except that the result of an op in
-  `_OVERWRITABLE` may start exactly where an operand starts that is read here for the last time;
+- a write touches no byte of a value that is read here or later, except that the first result of an
+  op may lie over an operand that is read here for the last time, where `check_overlap` finds that
+  nothing is overwritten before it has been read;
 - results and scratch of one op are disjoint, and so are the arguments;
 - an update writes a trained parameter, and no later op uses that;
 - trained parameters lie in the state region, disjoint, a symbol in the same place everywhere;
@@ -18,19 +19,17 @@ holder that is still to be read. What holds afterwards, for each function:
   would use if every allowed replacement were made.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tiny_dialect.attributes import to_list
 from tiny_dialect.bindings import ir
 from tiny_dialect.types import storage_bytes
+from tiny_passes.check_overlap import is_safe_overlap, most_common_bytes
 from tiny_passes.registry import PassError, register_pass
 
 _WORD_BYTES = 4
 _PARAMETER = "tiny.parameter"
-
-# Operands that result 0 may replace: each element is read before the same element is written.
-_OVERWRITABLE = {"tiny.scale_gradient": {0}, "tiny.add_gradients": {0, 1}, "tiny.add": {0, 1}}
 
 
 @register_pass("tiny-check-plan", anchor="builtin.module")
@@ -155,27 +154,34 @@ class _ArenaWalk:
 
     def _count(self, op: Any, place: int, first: list[_Holder], in_use: list[_Holder]) -> None:
         """Note what is in use at `op`: as planned, and if its first result replaced an operand."""
-        at: dict[int, int] = {}
-        total = 0
-        for holder in self.holders:  # a result in place starts where its operand starts
-            at[holder.start] = max(holder.words, at.get(holder.start, 0))
-            total += holder.words
-        for new in first:
-            moved = [replace(new, start=old.start, end=old.start + new.size) for old in in_use]
-            if any(_may_replace(op, place, *pair) for pair in zip(moved, in_use, strict=True)):
-                total -= new.words
-        self.used_bytes = max(self.used_bytes, sum(at.values()) * _WORD_BYTES)
-        self.needed_bytes = max(self.needed_bytes, total * _WORD_BYTES)
+        total = sum(holder.words for holder in self.holders) * _WORD_BYTES
+        if place >= 0 and first and len(op.results):
+            dying = {holder.value for holder in in_use if holder.last_read == place}
+            read = [number for number, value in enumerate(op.operands) if value in dying]
+            total -= max((most_common_bytes(op, number) for number in read), default=0)
+        self.used_bytes = max(self.used_bytes, _covered(self.holders))
+        self.needed_bytes = max(self.needed_bytes, total)
 
 
 def _may_replace(op: Any, place: int, new: _Holder, old: _Holder) -> bool:
-    """True where `new` is the first result of `op` exactly over an operand read here last."""
-    allowed = _OVERWRITABLE.get(op.operation.name)
-    if allowed is None or new.value is None or new.value != op.results[0] or old.value is None:
+    """True where `new` is result 0 of `op`, safely over an operand that is read here last."""
+    if new.value is None or old.value is None or not len(op.results):
         return False
-    read_as = {number for number, value in enumerate(op.operands) if value == old.value}
-    exact = new.start == old.start and new.end <= old.end
-    return bool(read_as) and read_as <= allowed and old.last_read == place and exact
+    if new.value != op.results[0] or old.last_read != place:
+        return False
+    read_as = [number for number, value in enumerate(op.operands) if value == old.value]
+    distance = old.start - new.start
+    return bool(read_as) and all(is_safe_overlap(op, number, distance) for number in read_as)
+
+
+def _covered(holders: list[_Holder]) -> int:
+    """The bytes that `holders` occupy together, in whole words."""
+    covered, reached = 0, 0
+    for holder in sorted(holders, key=lambda holder: holder.start):
+        end = holder.start + holder.words * _WORD_BYTES
+        covered += max(0, end - max(reached, holder.start))
+        reached = max(reached, end)
+    return covered
 
 
 def _check_updates(ops: list[Any]) -> None:

@@ -20,21 +20,13 @@ from tiny_dialect.bindings import ir
 from tiny_dialect.ops import Parameter
 from tiny_dialect.types import NUMPY_TYPES, element_name, storage_bytes
 from tiny_passes.graph import body, layer_of, parameters
+from tiny_passes.overwriting import Overwriting, granted, possible
 from tiny_passes.registry import PassError
 
 GRANULE_BYTES = 4
 """Sizes are counted in whole words, because every offset is a multiple of four."""
 
 Order = tuple[int, ...]
-
-# Result 0 may take the storage of these operands where they die: the kernels of these ops read an
-# element of each operand before they write the same element of the result.
-_IN_PLACE_OPERANDS = {
-    "tiny.scale_gradient": (0,),
-    "tiny.add_gradients": (0, 1),
-    "tiny.add": (0, 1),
-}
-
 
 @dataclass(frozen=True)
 class Buffer:
@@ -46,10 +38,11 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Sharing:
-    """The buffer `result` may start at the same address as `operand`, if `operand` dies there."""
+    """The buffer `result` may start `distance` bytes before `operand`, if `operand` dies there."""
 
     result: int
     operand: int
+    distance: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +125,7 @@ def lifetimes(graph: StepGraph, order: Order) -> tuple[Lifetime, ...]:
 
 
 def choose_sharings(graph: StepGraph, order: Order) -> tuple[Sharing, ...]:
-    """The results that take the storage of a dying operand: of two that die, the first.
+    """The results that take storage of a dying operand: of two that die, where it saves more.
 
     Each operand and each result is shared at most once, so the sharings form chains.
     """
@@ -140,18 +133,20 @@ def choose_sharings(graph: StepGraph, order: Order) -> tuple[Sharing, ...]:
     chosen: list[Sharing] = []
     for place, index in enumerate(order):
         taken: set[int] = set()
-        for sharing in graph.steps[index].sharings:
+        most_first = sorted(graph.steps[index].sharings, key=lambda s: -saved_bytes(graph, s))
+        for sharing in most_first:
             dies = lives[sharing.operand].last == place
-            if dies and fits(graph, sharing) and not taken & {sharing.result, sharing.operand}:
+            saves = saved_bytes(graph, sharing) > 0
+            if dies and saves and not taken & {sharing.result, sharing.operand}:
                 taken |= {sharing.result, sharing.operand}
                 chosen.append(sharing)
     return tuple(chosen)
 
 
-def fits(graph: StepGraph, sharing: Sharing) -> bool:
-    """True where the operand is at least as large as the result."""
+def saved_bytes(graph: StepGraph, sharing: Sharing) -> int:
+    """The bytes that the result and the operand have in common if they overlap."""
     result, operand = graph.buffers[sharing.result], graph.buffers[sharing.operand]
-    return result.size_bytes <= operand.size_bytes
+    return max(0, min(result.size_bytes - sharing.distance, operand.size_bytes))
 
 
 def live_bytes(graph: StepGraph, order: Order, sharings: Sequence[Sharing] = ()) -> tuple[int, ...]:
@@ -160,7 +155,7 @@ def live_bytes(graph: StepGraph, order: Order, sharings: Sequence[Sharing] = ())
     for buffer, lifetime in zip(graph.buffers, lifetimes(graph, order), strict=True):
         change[lifetime.first] += buffer.size_bytes
         change[lifetime.last + 1] -= buffer.size_bytes
-    shared = {sharing.result: graph.buffers[sharing.result].size_bytes for sharing in sharings}
+    shared = {sharing.result: saved_bytes(graph, sharing) for sharing in sharings}
     needed, live = [], 0
     for place, index in enumerate(order):
         live += change[place]
@@ -188,9 +183,11 @@ def is_valid(graph: StepGraph, order: Order) -> bool:
     )
 
 
-def read_function(function: Any) -> FunctionGraph:
+def read_function(function: Any, *, row_overlap: bool = False) -> FunctionGraph:
     """The graph of a `func.func` of one block.
 
+    With `row_overlap` every op may overwrite what its best traversal allows, whether it has been
+    given that traversal or not.
     Raises `PassError` where an update does not follow every other use of its parameter, and for a
     value that is not a tensor of known size.
     """
@@ -205,8 +202,8 @@ def read_function(function: Any) -> FunctionGraph:
     for index, op in enumerate(ops[:-1], start=1):
         producers = {step_of.get(operand.owner, 0) for operand in op.operands}
         after = tuple(sorted({0, *producers, *before_update.get(index, ())}))
-        steps.append(_step(op, buffer_of, after))
-    steps.append(_step(ops[-1], buffer_of, tuple(range(len(ops)))))
+        steps.append(_step(op, buffer_of, after, row_overlap))
+    steps.append(_step(ops[-1], buffer_of, tuple(range(len(ops))), row_overlap))
     _require_sizes(function, values)
     buffers = tuple(Buffer(_value_name(value), whole_words(value)) for value in values)
     graph = StepGraph(buffers, tuple(steps))
@@ -256,26 +253,39 @@ def _title(op: Any) -> str:
     return f"{op.operation.name} ({layer})" if layer else op.operation.name
 
 
-def _step(op: Any, buffer_of: dict[Any, int], after: tuple[int, ...]) -> Step:
+def _step(
+    op: Any, buffer_of: dict[Any, int], after: tuple[int, ...], row_overlap: bool
+) -> Step:
     reads = dict.fromkeys(buffer_of[value] for value in op.operands if value in buffer_of)
     writes = tuple(buffer_of[result] for result in op.results)
     scratch = (
         op.attributes["tiny.scratch_bytes"].value if "tiny.scratch_bytes" in op.attributes else 0
     )
-    sharings = tuple(
-        Sharing(writes[0], buffer_of[op.operands[operand]])
-        for operand in _IN_PLACE_OPERANDS.get(op.operation.name, ())
-        if op.operands[operand] in buffer_of
-    )
+    overwriting = granted(op)
+    if row_overlap and not overwriting.distances:
+        overwriting = possible(op)
+        scratch = max(scratch, overwriting.scratch_bytes)
     return Step(
         _title(op),
         tuple(reads),
         writes,
         after,
-        tuple(dict.fromkeys(sharings)),
+        tuple(_sharings(op, overwriting, buffer_of)),
         round_up(scratch, GRANULE_BYTES),
         is_update(op),
     )
+
+
+def _sharings(
+    op: Any, overwriting: Overwriting, buffer_of: dict[Any, int]
+) -> Iterable[Sharing]:
+    """One sharing an operand; a value that is read as two operands keeps the larger distance."""
+    distances: dict[int, int] = {}
+    for number, distance in overwriting.distances.items():
+        if (buffer := buffer_of.get(op.operands[number])) is not None:
+            distances[buffer] = max(distance, distances.get(buffer, 0))
+    result = buffer_of[op.results[0]] if distances else 0
+    return [Sharing(result, operand, distance) for operand, distance in distances.items()]
 
 
 def _value_name(value: Any) -> str:

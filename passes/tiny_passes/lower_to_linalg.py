@@ -21,7 +21,14 @@ from typing import Any
 from tiny_dialect.attributes import to_array
 from tiny_dialect.bindings import ir, load
 from tiny_dialect.types import element_name, shape_of
-from tiny_passes.linalg import backward, forward, update
+from tiny_passes.linalg import (
+    backward,
+    forward,
+    integer_backward,
+    integer_head,
+    integer_update,
+    update,
+)
 from tiny_passes.linalg.tensors import constant, tensor_type
 from tiny_passes.registry import PassError, register_pass
 from tiny_passes.unfuse_blocks import unfuse_blocks
@@ -48,6 +55,15 @@ RULES: dict[str, Callable[..., list[Any]]] = {
         backward.conv2d_input_grad,
         backward.conv2d_weight_grad,
         backward.bias_grad,
+        integer_backward.normalize_gradient,
+        integer_backward.integer_add_gradients,
+        integer_backward.integer_conv2d_input_grad,
+        integer_head.dequantize_fixed,
+        integer_head.fixed_to_float,
+        integer_head.integer_linear,
+        integer_head.integer_linear_input_grad,
+        integer_head.integer_softmax_cross_entropy,
+        integer_head.integer_softmax_cross_entropy_grad,
     )
 }
 
@@ -58,6 +74,9 @@ UPDATE_RULES: dict[str, Callable[..., Any]] = {
         update.conv2d_weight_update,
         update.bias_update,
         update.linear_weight_update,
+        integer_update.integer_conv2d_weight_update,
+        integer_update.integer_bias_update,
+        integer_update.integer_linear_weight_update,
     )
 }
 

@@ -16,7 +16,6 @@ from tiny_passes.liveness import (
     Order,
     StepGraph,
     choose_sharings,
-    fits,
     lifetimes,
     live_bytes,
     round_up,
@@ -53,8 +52,8 @@ class _Tenant:
     chain_bytes: int
     # Numbers of the tenants that are live at one step with this one.
     neighbours: tuple[int, ...]
-    # Those of them that may have the same address.
-    partners: tuple[int, ...]
+    # Those of them that it may overlap, with its address relative to theirs then.
+    partners: tuple[tuple[int, int], ...]
 
     @property
     def area(self) -> int:
@@ -68,7 +67,7 @@ def plan_offsets(
     """The smallest arena found for `order`; every address is a multiple of `alignment`."""
     needed = live_bytes(graph, order, choose_sharings(graph, order) if in_place else ())
     bound = max(needed)
-    tenants, scratch_steps = _tenants(graph, order, in_place)
+    tenants, scratch_steps = _tenants(graph, order, in_place, alignment)
     addresses = _search(tenants, bound, alignment)
     buffers = len(graph.buffers)
     return ArenaPlan(
@@ -81,7 +80,7 @@ def plan_offsets(
 
 
 def _tenants(
-    graph: StepGraph, order: Order, in_place: bool
+    graph: StepGraph, order: Order, in_place: bool, alignment: int
 ) -> tuple[list[_Tenant], tuple[int, ...]]:
     """One tenant a buffer, then one a step with scratch; and those steps."""
     scratch_steps = tuple(index for index in order if graph.steps[index].scratch_bytes)
@@ -92,13 +91,15 @@ def _tenants(
     ]
     sizes = [buffer.size_bytes for buffer in graph.buffers]
     sizes += [graph.steps[index].scratch_bytes for index in scratch_steps]
-    partners: list[list[int]] = [[] for _ in lives]
+    partners: list[list[tuple[int, int]]] = [[] for _ in lives]
     head = list(range(len(lives)))
     for index in order if in_place else ():
         for sharing in graph.steps[index].sharings:
-            if lives[sharing.operand].last == place[index] and fits(graph, sharing):
-                partners[sharing.result].append(sharing.operand)
-                partners[sharing.operand].append(sharing.result)
+            distance = round_up(sharing.distance, alignment)
+            overlaps = distance < sizes[sharing.result] and sizes[sharing.operand]
+            if overlaps and lives[sharing.operand].last == place[index]:
+                partners[sharing.result].append((sharing.operand, -distance))
+                partners[sharing.operand].append((sharing.result, distance))
                 head[sharing.result] = head[sharing.operand]
     tenants = [
         _Tenant(
@@ -116,6 +117,7 @@ def _tenants(
 
 _PRIORITIES: tuple[Callable[[_Tenant], tuple[int, ...]], ...] = (
     lambda tenant: (-tenant.chain_bytes, tenant.chain_first, tenant.lifetime.first),
+    lambda tenant: (-tenant.chain_bytes, tenant.chain_first, -tenant.lifetime.first),
     lambda tenant: (-tenant.size, tenant.lifetime.first),
     lambda tenant: (-tenant.area, tenant.lifetime.first),
     lambda tenant: (tenant.lifetime.first, -tenant.size),
@@ -125,7 +127,7 @@ _PRIORITIES: tuple[Callable[[_Tenant], tuple[int, ...]], ...] = (
 
 
 def _search(tenants: list[_Tenant], bound: int, alignment: int) -> list[int]:
-    """The best addresses found; stops at `bound`."""
+    """The best addresses found, from 0 on; stops at `bound`."""
     found: list[tuple[int, list[int], list[int]]] = []
     for key in _PRIORITIES:
         sequence = sorted(range(len(tenants)), key=lambda number: (*key(tenants[number]), number))
@@ -133,9 +135,15 @@ def _search(tenants: list[_Tenant], bound: int, alignment: int) -> list[int]:
             addresses = _place(tenants, sequence, alignment, tightest)
             found.append((_extent(tenants, addresses), sequence, addresses))
             if found[-1][0] <= bound:
-                return addresses
+                return _from_zero(addresses)
     extent, sequence, addresses = min(found, key=lambda one: one[0])
-    return _improve(tenants, sequence, addresses, extent, bound, alignment)
+    return _from_zero(_improve(tenants, sequence, addresses, extent, bound, alignment))
+
+
+def _from_zero(addresses: list[int]) -> list[int]:
+    """The addresses counted from the lowest one."""
+    lowest = min(addresses, default=0)
+    return [address - lowest for address in addresses]
 
 
 def _improve(
@@ -150,7 +158,8 @@ def _improve(
     choose = random.Random(0)
     work = sum(len(tenant.neighbours) for tenant in tenants)
     for number in range(min(_ROUNDS, _WORK // max(work, 1))):
-        high = [n for n in sequence if addresses[n] + tenants[n].size > bound]
+        end = min(addresses) + bound
+        high = [n for n in sequence if addresses[n] + tenants[n].size > end]
         moved = choose.choice(high)
         changed = sequence.copy()
         place = changed.index(moved)
@@ -175,47 +184,49 @@ def _place(
 ) -> list[int]:
     """Addresses when tenants are placed in `sequence`, each in the lowest or the tightest gap.
 
-    The tenants before place `first` of the sequence stay where they are in `placed`.
+    The tenants before place `first` of the sequence stay where they are in `placed`. A result that
+    starts before its operand may get a negative address: the arena grows downwards as well.
     """
-    addresses = [-1] * len(tenants)
-    for number in sequence[:first]:
-        addresses[number] = placed[number]
+    addresses: dict[int, int] = {number: placed[number] for number in sequence[:first]}
     for number in sequence[first:]:
         tenant = tenants[number]
         taken = sorted(
             (addresses[other] - tenant.size, addresses[other] + tenants[other].size)
             for other in tenant.neighbours
-            if addresses[other] >= 0
+            if other in addresses
         )
-        addresses[number] = _shared_address(tenants, addresses, tenant, taken)
-        if addresses[number] < 0:
-            addresses[number] = _gap(taken, alignment, tightest)
-    return addresses
+        address = _shared_address(addresses, tenant, taken)
+        if address is None:
+            address = _gap(taken, min(addresses.values(), default=0), alignment, tightest)
+        addresses[number] = address
+    return [addresses[number] for number in range(len(tenants))]
 
 
 def _shared_address(
-    tenants: list[_Tenant], addresses: list[int], tenant: _Tenant, taken: list[tuple[int, int]]
-) -> int:
-    """The address of a placed partner if only that partner is in the way there; else -1."""
-    for partner in tenant.partners:
-        address = addresses[partner]
-        if address >= 0 and sum(low < address < high for low, high in taken) == 1:
+    addresses: dict[int, int], tenant: _Tenant, taken: list[tuple[int, int]]
+) -> int | None:
+    """The address that overlaps a placed partner if only that is in the way there."""
+    for partner, distance in tenant.partners:
+        if partner not in addresses:
+            continue
+        address = addresses[partner] + distance
+        if sum(low < address < high for low, high in taken) == 1:
             return address
-    return -1
+    return None
 
 
-def _gap(taken: list[tuple[int, int]], alignment: int, tightest: bool) -> int:
+def _gap(taken: list[tuple[int, int]], lowest: int, alignment: int, tightest: bool) -> int:
     """A free address: for each `(low, high)` it is at most `low` or at least `high`."""
-    address, chosen, slack = 0, -1, 0
+    address, chosen, slack = lowest, None, 0
     for low, high in taken:
-        if address <= low and (chosen < 0 or low - address < slack):
+        if address <= low and (chosen is None or low - address < slack):
             chosen, slack = address, low - address
             if not tightest:
                 break
         address = max(address, round_up(high, alignment))
-    return chosen if chosen >= 0 else address
+    return address if chosen is None else chosen
 
 
 def _extent(tenants: list[_Tenant], addresses: list[int]) -> int:
     ends = (address + t.size for t, address in zip(tenants, addresses, strict=True))
-    return max(ends, default=0)
+    return max(ends, default=0) - min(addresses, default=0)

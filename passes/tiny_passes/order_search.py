@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from tiny_passes.liveness import Order, StepGraph, fits, is_valid, peak_bytes
+from tiny_passes.liveness import Order, StepGraph, is_valid, peak_bytes, saved_bytes
 
 _BEAM_WIDTH = 12
 _STATE_BUDGET = 3_000
@@ -80,9 +80,9 @@ class _Problem:
         self.scratch = [step.scratch_bytes for step in graph.steps]
         self.shared = [
             [
-                (readers[sharing.operand], sizes[sharing.result])
+                (readers[sharing.operand], saved_bytes(graph, sharing))
                 for sharing in step.sharings
-                if in_place and fits(graph, sharing)
+                if in_place
             ]
             for step in graph.steps
         ]
@@ -242,9 +242,9 @@ def order_bound_bytes(graph: StepGraph, *, in_place: bool = True) -> int:
             if before[index] >> made & 1 and readers[buffer] & behind[index]
         }
         saved = [
-            graph.buffers[sharing.result].size_bytes
+            saved_bytes(graph, sharing)
             for sharing in step.sharings
-            if in_place and fits(graph, sharing) and not readers[sharing.operand] & behind[index]
+            if in_place and not readers[sharing.operand] & behind[index]
         ]
         worst = max(worst, graph.size(held) + step.scratch_bytes - max(saved, default=0))
     return worst

@@ -1,15 +1,119 @@
-"""Where the result of an op may overlap an operand that dies: how far before it the result starts.
+"""Where the result of an op may lie over an operand that dies: how many bytes before it it starts.
 
-A kernel guarantees an order in which it reads and writes; from it follows a distance `d` such that
-nothing is lost if the result starts at least `d` bytes before the operand. Three orders:
+What is legal follows from the order in which a kernel reads and writes:
 
-- elementwise (`add`, `scale_gradient`, `add_gradients`): every element is read before the same
-  element is written, in increasing order; `d = 0`.
-- `tiny.traversal = "rows"` (`conv2d`, `conv2d_input_grad`, `fused_block`): output rows are computed
-  one after the other; `d` follows from the rows still to be read, see `row_schedule`.
-- `tiny.traversal = "planes"` (`conv2d_input_grad`, one channel to one channel, equal shapes): a
-  channel is copied to scratch memory, then overwritten; the result lies exactly where the operand
-  does or before it by whole rows never, so `d = 0` and equal addresses are the only overlap.
+- elementwise ops (`add`, `scale_gradient`, `add_gradients`) read an element of each operand before
+  they write the same element: the distance is 0;
+- with `tiny.traversal = "rows"` the rows of the result are computed one after the other, and all
+  that is read for a row is read from the rows that `row_schedule` names: the distance follows;
+- with `tiny.traversal = "planes"` a depthwise op copies a channel to scratch memory before it
+  writes that channel of the result: the distance is 0.
 
-An op without `tiny.traversal` promises nothing: its kernel is free to choose an order.
+An op without the attribute promises no order. Its kernel is free to choose one, so nothing may be
+overwritten; `tiny-overlap-rows` sets the attribute where it pays.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from tiny_dialect.bindings import ir
+from tiny_dialect.ops.convolution import geometry
+from tiny_dialect.types import numpy_type, shape_of
+from tiny_passes.graph import FUSED_BLOCK
+from tiny_passes.row_schedule import Chain, Window, chain_of, lowest_rows, overwrite_distance
+
+TRAVERSAL = "tiny.traversal"
+ROWS, PLANES = "rows", "planes"
+
+_ELEMENTWISE = {"tiny.scale_gradient": (0,), "tiny.add_gradients": (0, 1), "tiny.add": (0, 1)}
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Overwriting:
+    """By operand number, how many bytes before it result 0 may start; and what that takes."""
+
+    distances: dict[int, int] = field(default_factory=dict)
+    traversal: str = ""
+    scratch_bytes: int = 0
+
+
+def traversal_of(op: Any) -> str:
+    """The order that the kernel of an op must keep; empty where it is free."""
+    return op.attributes[TRAVERSAL].value if TRAVERSAL in op.attributes else ""
+
+
+def granted(op: Any) -> Overwriting:
+    """What the op may overwrite as it is."""
+    name = op.operation.name
+    if name in _ELEMENTWISE:
+        return Overwriting(dict.fromkeys(_ELEMENTWISE[name], 0))
+    best = possible(op)
+    return best if best.traversal and traversal_of(op) == best.traversal else Overwriting()
+
+
+def possible(op: Any) -> Overwriting:
+    """What the op might overwrite with the traversal that suits it best."""
+    name = op.operation.name
+    if name == "tiny.conv2d":
+        found = chain_distances(Chain((op,), None))
+        return Overwriting({0: found[op.operands[0]]}, ROWS)
+    if name == FUSED_BLOCK:
+        found = chain_distances(chain_of(op))
+        return Overwriting({value.arg_number: d for value, d in found.items()}, ROWS)
+    if name == "tiny.conv2d_input_grad":
+        return _input_gradient(op)
+    return Overwriting()
+
+
+def chain_distances(chain: Chain) -> dict[Any, int]:
+    """For the input and the residual of a chain, how far before it the output may start."""
+    x, residual = chain.convolutions[0].operands[0], chain.residual
+    lowest = {x: lowest_rows(chain.windows(), chain.kept())}
+    if residual is not None:
+        # The addition reads row r of the residual for row r of the output.
+        rows = range(shape_of(residual)[1])
+        earlier = lowest.get(residual, [len(rows)] * len(rows))
+        lowest[residual] = [min(row, first) for row, first in zip(rows, earlier, strict=True)]
+    return {value: _distance(value, rows, chain.output) for value, rows in lowest.items()}
+
+
+def _distance(x: Any, lowest: Sequence[int], y: Any) -> int:
+    return overwrite_distance(lowest, shape_of(x)[1], _row_bytes(x), _row_bytes(y))
+
+
+def _row_bytes(value: Any) -> int:
+    return prod(shape_of(value)[2:]) * numpy_type(value).itemsize
+
+
+def _input_gradient(op: Any) -> Overwriting:
+    g, weight, gx = op.operands[0], shape_of(op.operands[1]), op.results[0]
+    groups = op.attributes["groups"].value
+    one_to_one = weight[0] == groups and weight[3] == 1 and len(op.operands) == 2
+    if one_to_one and shape_of(g) == shape_of(gx):
+        plane = prod(shape_of(gx)[1:3]) + prod(weight[1:3])
+        return Overwriting({0: 0}, PLANES, plane * _FLOAT_BYTES)
+    geo = geometry(op)
+    window = Window(weight[1], geo.strides[0], geo.pads[0], shape_of(gx)[1], shape_of(g)[1])
+    return Overwriting({0: _distance(g, readers_from(window), gx)}, ROWS)
+
+
+def readers_from(window: Window) -> list[int]:
+    """For each input row of `window`, the first output row that reads it or a later input row."""
+    first = [window.outputs] * window.inputs
+    for row in range(window.outputs):
+        for source in range(window.first(row), window.end(row)):
+            first[source] = min(first[source], row)
+    for source in reversed(range(window.inputs - 1)):
+        first[source] = min(first[source], first[source + 1])
+    return first
+
+
+def grant(op: Any, overwriting: Overwriting) -> None:
+    """Make the kernel of `op` keep the order, and give it the scratch memory for it."""
+    op.attributes[TRAVERSAL] = ir.StringAttr.get(overwriting.traversal)
+    if overwriting.scratch_bytes:
+        wide = ir.IntegerType.get_signless(64)
+        op.attributes["tiny.scratch_bytes"] = ir.IntegerAttr.get(wide, overwriting.scratch_bytes)

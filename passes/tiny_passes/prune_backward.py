@@ -24,8 +24,13 @@ UPDATES = frozenset(
         "tiny.conv2d_weight_update",
         "tiny.linear_weight_update",
         "tiny.bias_update",
+        "tiny.integer_conv2d_weight_update",
+        "tiny.integer_linear_weight_update",
+        "tiny.integer_bias_update",
     }
 )
+
+_MASKED = ("tiny.conv2d", "tiny.add")
 
 
 def updates_of(function: Any) -> list[Any]:
@@ -59,7 +64,11 @@ def remove_unused(function: Any) -> None:
             continue
         if not is_used(op):
             op.operation.erase()
-        elif len(op.results) == 2 and not list(op.results[1].uses):
+        elif (
+            op.operation.name in _MASKED
+            and len(op.results) == 2
+            and not list(op.results[1].uses)
+        ):
             without_mask(op)
 
 

@@ -1,4 +1,4 @@
-"""Which rows a chain of convolutions needs when: rings, scratch, and how soon rows may be overwritten.
+"""Which rows a chain of convolutions needs when: its rings, and how soon rows may be overwritten.
 
 A chain is computed row by row. To emit output row `r`, each convolution first has its producer emit
 the rows that its window meets and that are not there yet; every row is computed once, in increasing

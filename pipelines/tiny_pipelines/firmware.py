@@ -41,11 +41,11 @@ def compile_firmware(
     """
     saved = 0
     if training is None:
-        build_inference(module)
+        build_inference(module, target=board.target.name)
     else:
         saved = analytic_bytes(find_function(module, INFER), find_scheme(training.scheme))
         with step("building the training step"):
-            build_training_step(module, training)
+            build_training_step(module, training, target=board.target.name)
     with step(f"generating code for {board.target.name}"):
         schedule = build_schedule(module, board.target)
         compiled = compile_kernels(schedule.kernels, board.target, embedded=board.target.hard_float)

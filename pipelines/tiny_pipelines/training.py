@@ -12,10 +12,11 @@ from typing import Any, Literal, get_args
 from tiny_dialect.bindings import ir
 from tiny_dialect.errors import InvalidOption
 from tiny_passes.registry import Observer, register_pipeline, run_pipeline
+from tiny_pipelines.inference import declaration
 from tiny_pipelines.scheme import find_scheme_file
 
 Update = Literal["int16", "float32"]
-Gradients = Literal["float32"]
+Gradients = Literal["float32", "int16", "int8"]
 
 STAGES = ("model", "train", "sparse", "scaled", "scheduled", "planned")
 
@@ -23,8 +24,14 @@ _PASSES = {
     "train": "tiny-differentiate",
     "sparse": "tiny-select-updates{{scheme={scheme} update={update}}},tiny-prune-backward",
     "scaled": "tiny-rescale-gradients{{qas={qas}}}",
-    "scheduled": "tiny-fuse-updates,tiny-extract-inference,{fuse_blocks}tiny-reorder",
-    "planned": "tiny-plan-memory,tiny-check-plan",
+    "scheduled": "tiny-fuse-updates,{quantize}tiny-extract-inference,{memory}tiny-reorder",
+    "planned": "{declare_scratch}tiny-plan-memory,tiny-check-plan",
+}
+
+_QUANTIZE = {
+    "float32": "",
+    "int16": "tiny-quantize-gradients{bits=16},",
+    "int8": "tiny-quantize-gradients{bits=8},",
 }
 
 
@@ -32,8 +39,9 @@ _PASSES = {
 class TrainingOptions:
     """What is trained and how: a scheme name or file, storage of trained weights, QAS on or off.
 
-    `fuse_blocks` computes chains of convolutions row by row where that lowers the peak; it changes
-    no result.
+    Integer `gradients` need int16 masters.
+    `fuse_blocks` computes chains of convolutions row by row, `row_overlap` lets results overwrite
+    rows that have been read; both only where that lowers the peak, and without changing a result.
     """
 
     scheme: str
@@ -41,6 +49,7 @@ class TrainingOptions:
     gradients: str = "float32"
     qas: bool = True
     fuse_blocks: bool = True
+    row_overlap: bool = True
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -51,8 +60,13 @@ class TrainingOptions:
                 raise InvalidOption(f"--{name} {value}: choose one of {', '.join(choices)}")
 
 
-def pipeline_text(options: TrainingOptions, until: str = "planned") -> str:
-    """The passes from the model stage up to and including stage `until`; empty for `model`."""
+def pipeline_text(
+    options: TrainingOptions, until: str = "planned", target: str | None = None
+) -> str:
+    """The passes from the model stage up to and including stage `until`; empty for `model`.
+
+    With a `target` the plan has room for the scratch memory of its kernels.
+    """
     if until not in STAGES:
         raise InvalidOption(f"unknown stage {until}; stages: {', '.join(STAGES)}")
     wanted = STAGES[1 : STAGES.index(until) + 1]
@@ -60,9 +74,18 @@ def pipeline_text(options: TrainingOptions, until: str = "planned") -> str:
         "scheme": find_scheme_file(options.scheme),
         "update": options.update,
         "qas": str(options.qas).lower(),
-        "fuse_blocks": "tiny-fuse-blocks," if options.fuse_blocks else "",
+        "quantize": _QUANTIZE[options.gradients],
+        "memory": _memory_passes(options),
+        "declare_scratch": declaration(target),
     }
     return ",".join(_PASSES[stage].format(**values) for stage in wanted)
+
+
+def _memory_passes(options: TrainingOptions) -> str:
+    """The passes that lower the peak, each followed by a comma."""
+    overlap = str(options.row_overlap).lower()
+    fuse = f"tiny-fuse-blocks{{row_overlap={overlap}}}," if options.fuse_blocks else ""
+    return fuse + ("tiny-overlap-rows," if options.row_overlap else "")
 
 
 def build_training_step(
@@ -70,13 +93,16 @@ def build_training_step(
     options: TrainingOptions,
     *,
     until: str = "planned",
+    target: str | None = None,
     observer: Observer | None = None,
 ) -> Any:
     """Turn a model-stage module into stage `until`, in place, and return it.
 
-    Raises `PassError` at the op that fails, `InvalidOption` for an unknown scheme or stage.
+    With a `target` it can be compiled for that one to fast kernels; without, the plan is the
+    smallest. Raises `PassError` at the op that fails, `InvalidOption` for an unknown scheme or
+    stage.
     """
-    text = pipeline_text(options, until)
+    text = pipeline_text(options, until, target)
     if text:
         run_pipeline(module, text, observer=observer)
         with module.context:
@@ -91,8 +117,11 @@ def _named(
     gradients: str = "float32",
     qas: bool = True,
     fuse_blocks: bool = True,
+    row_overlap: bool = True,
 ) -> str:
-    return pipeline_text(TrainingOptions(scheme, update, gradients, qas, fuse_blocks))
+    return pipeline_text(
+        TrainingOptions(scheme, update, gradients, qas, fuse_blocks, row_overlap)
+    )
 
 
 register_pipeline("tiny-training", _named, "a model to its planned training step")

@@ -1,7 +1,8 @@
 """Run single kernels in the emulator on given arrays: the bench on which kernels are tested.
 
 Each array lies at the end of memory of its own, between unmapped pages, so an access past its last
-word is an error, and so is a write to an array that is only read, or before the start of one.
+word is an error, and so is a write to an array that is only read, or before the start of one. Views
+of one flat uint8 array share its memory, so that overlapping arguments can be tested.
 """
 
 import io
@@ -123,26 +124,51 @@ def _exports(machine: Machine, query: int, count: int) -> list[int]:
     return [address & ~1 for address in machine.words(pointers, count)]
 
 
-def _run_one(
-    machine: Machine, function: int, kernel: Kernel, arrays: Sequence[np.ndarray]
-) -> KernelRun:
+def _memory_of(array: np.ndarray) -> np.ndarray:
+    """The memory that `array` lies in: the flat uint8 array that it is a view of, or itself."""
+    base = array.base
+    flat = isinstance(base, np.ndarray) and base.ndim == 1 and base.dtype == np.uint8
+    return base if flat and isinstance(base, np.ndarray) else array
+
+
+def _start_in(memory: np.ndarray, array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0] - memory.__array_interface__["data"][0]
+
+
+def _place(
+    machine: Machine, kernel: Kernel, arrays: Sequence[np.ndarray]
+) -> dict[int, tuple[int, int, int]]:
+    """(first page, bytes of pages, address) of each piece of memory, by its id."""
     placed: dict[int, tuple[int, int, int]] = {}
     base = _ARRAYS_BASE
     writable = {
-        id(a) for a, access in zip(arrays, kernel.accesses, strict=True) if access != "read"
+        id(_memory_of(a))
+        for a, access in zip(arrays, kernel.accesses, strict=True)
+        if access != "read"
     }
-    for array in arrays:
-        if id(array) in placed:  # an operand and a result in one place
+    for memory in map(_memory_of, arrays):
+        if id(memory) in placed:  # an operand and a result in one place
             continue
-        size = -(-array.nbytes // 4) * 4
+        size = -(-memory.nbytes // 4) * 4
         pages = _pages(max(size, 1))
-        machine.map(base, pages, READ | WRITE if id(array) in writable else READ)
+        machine.map(base, pages, READ | WRITE if id(memory) in writable else READ)
         address = base + pages - size
-        machine.write(base, bytes([_CANARY]) * (pages - size) + array.tobytes())
-        placed[id(array)] = (base, pages, address)
+        machine.write(base, bytes([_CANARY]) * (pages - size) + memory.tobytes())
+        placed[id(memory)] = (base, pages, address)
         base += pages + PAGE
+    return placed
+
+
+def _run_one(
+    machine: Machine, function: int, kernel: Kernel, arrays: Sequence[np.ndarray]
+) -> KernelRun:
+    placed = _place(machine, kernel, arrays)
     machine.write(_STACK_BASE, bytes([_CANARY]) * _STACK_BYTES)
-    addresses = [placed[id(array)][2] for array in arrays]
+    memories = [_memory_of(array) for array in arrays]
+    addresses = [
+        placed[id(memory)][2] + _start_in(memory, array)
+        for memory, array in zip(memories, arrays, strict=True)
+    ]
     state = _dispatch_state(machine, addresses)
     before = machine.instructions
     stop = machine.code_base + machine.code_size - 4

@@ -141,9 +141,11 @@ def random_layer(rng: Any) -> Layer:
     return Layer(geometry, (1, *size, groups * inputs), w, channels)
 
 
-def split(bench: Bench, layer: Layer) -> tuple[Any, Any | None, dict[str, Any]]:
+def split(
+    bench: Bench, layer: Layer, elements: tuple[str, ...] = ("i8", "i16", "f32")
+) -> tuple[Any, Any | None, dict[str, Any]]:
     """(weight, trained part, attributes) of a layer, as parameter ops."""
-    element = str(bench.rng.choice(["i8", "i16", "f32"]))
+    element = str(bench.rng.choice(list(elements)))
     if layer.channels is None:
         w = bench.parameter(weight_of(bench.rng, layer.w, element), element != "i8")
         return w, None, {}
@@ -451,4 +453,16 @@ def test_sums_beyond_32_bits() -> None:
             return [ops.Conv2D(v[x], w, bias, out, weight_scales=dense(scales)).y]
 
         bench.builders.append(build)
+        check(bench)
+
+
+def test_windows_that_see_only_padding() -> None:
+    """The crop to what the windows cover leaves nothing of the input."""
+    with new_context(), ir.Location.unknown():
+        bench = Bench(np.random.default_rng(0))
+        for groups, w in ((1, (2, 3, 2, 2)), (2, (2, 3, 2, 1))):
+            layer = Layer(ConvGeometry((3, 1), (3, 0, 0, 0), groups), (1, 1, 4, 2), w, None)
+            add_convolution(bench, layer)
+            add_input_gradient(bench, layer)
+            add_weight_gradient(bench, layer)
         check(bench)

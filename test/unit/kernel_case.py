@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 
 from tiny_dialect import ops
-from tiny_dialect.attributes import dense, integers, string
+from tiny_dialect.attributes import dense, integer, integers, string
 from tiny_dialect.bindings import ir, load
 from tiny_dialect.semantics import evaluate_op
 from tiny_dialect.types import NUMPY_TYPES, numpy_type, quantized, shape_of, tensor
 from tiny_targets.kernel_bench import run_kernels
 from tiny_targets.kernels import KernelCall, Scratch, Table, build_call
+from tiny_targets.kernels.address import ANY_SIZE
+from tiny_targets.kernels.scratch import scratch_of, scratch_wish_of
 from tiny_targets.target import find_target
 
 func = load("dialects.func")
@@ -34,6 +36,8 @@ class Case:
     module: Any = field(repr=False)
     in_place: bool = False
     """The first result lies where the first operand lies."""
+    overlap: tuple[int, int] | None = None
+    """(operand, distance): the first result starts that many bytes before the operand."""
 
 
 class Maker:
@@ -122,7 +126,21 @@ def call_arrays(case: Case, call: KernelCall) -> list[np.ndarray]:
         values[result] = np.full_like(empty, 0x55)
     if case.in_place:
         values[case.op.results[0]] = values[case.op.operands[0]]
-    return [_array_of(argument, shape, values) for argument, shape in _bound(call)]
+    if case.overlap is not None:
+        operand, distance = case.op.operands[case.overlap[0]], case.overlap[1]
+        values |= _overlapping(operand, case.op.results[0], distance, values)
+    return [_array_of(case.op, argument, shape, values) for argument, shape in _bound(call)]
+
+
+def _overlapping(
+    operand: Any, result: Any, distance: int, values: dict[Any, np.ndarray]
+) -> dict[Any, np.ndarray]:
+    """Both in one piece of memory, the result `distance` bytes before the operand."""
+    x, y = values[operand], values[result]
+    memory = np.full(max(distance + x.nbytes, y.nbytes), 0x55, np.uint8)
+    inside = memory[distance : distance + x.nbytes].view(x.dtype).reshape(x.shape)
+    inside[...] = x
+    return {operand: inside, result: memory[: y.nbytes].view(y.dtype).reshape(y.shape)}
 
 
 def _bound(call: KernelCall) -> list[tuple[Any, tuple[int, ...]]]:
@@ -133,12 +151,22 @@ def _bound(call: KernelCall) -> list[tuple[Any, tuple[int, ...]]]:
     return list(zip(call.arguments, types, strict=True))
 
 
-def _array_of(argument: Any, kind: Any, values: dict[Any, np.ndarray]) -> np.ndarray:
+def _array_of(op: Any, argument: Any, kind: Any, values: dict[Any, np.ndarray]) -> np.ndarray:
     if isinstance(argument, Table):
         return argument.array
     if isinstance(argument, Scratch):
+        if tuple(kind.shape) == ANY_SIZE:
+            return np.full(scratch_of(op) - argument.offset, 0x55, np.int8)
         return np.full(kind.shape, 0x55, NUMPY_TYPES[str(kind.element_type)])
     return values[argument]
+
+
+def declare_scratch(case: Case, target_name: str, choice: int = 0) -> None:
+    """Declare scratch memory on the case's op: the size number `choice` of those of its kernel."""
+    wish = scratch_wish_of(case.op, find_target(target_name))
+    if wish is not None:
+        size = wish.sizes[min(choice, len(wish.sizes) - 1)]
+        case.op.attributes["tiny.scratch_bytes"] = integer(-(-size // 4) * 4)
 
 
 def check(cases: list[Case], target_name: str) -> list[int]:

@@ -53,7 +53,7 @@ def require_within(op: Any, name: str, low: int, high: int) -> None:
 class NormalizeGradient(Tiny.Operation, name="normalize_gradient", traits=[ext.Pure]):
     """A gradient behind a clamp mask, rescaled, on `bits` bits: `g * multipliers[c] * 2^scale`.
 
-    `s = max(15 + width - bits, 1)`; `gx = saturate((g * multipliers[c] + 2^(s-1)) >> s)`, zero
+    `s = max(15 + width - bits - overshoot, 1)`; `gx = saturate((g * multipliers[c] + 2^(s-1)) >> s)`, zero
     where `mask` is false; exponent `exponent + scale + s`. One multiplier a channel or one for all
     of them, in [0, 2^15). A `g` of one pixel is spread over the plane (the gradient of a pool).
     """
@@ -66,6 +66,7 @@ class NormalizeGradient(Tiny.Operation, name="normalize_gradient", traits=[ext.P
     scale: ir.IntegerAttr
     bits: ir.IntegerAttr
     mask: Operand[Any] | None = None
+    overshoot: ir.IntegerAttr = ext.attribute(default_factory=lambda: integer(0))
 
     @verifier
     def verify_invariants(op: Any) -> None:
@@ -81,6 +82,7 @@ class NormalizeGradient(Tiny.Operation, name="normalize_gradient", traits=[ext.P
         require_vector(self.multipliers, channels, "i16", "multipliers")
         require(bool((to_array(self.multipliers) >= 0).all()), "expects multipliers of at least 0")
         require_within(op, "bits", 2, 8 if element_name(self.gx) == "i8" else 16)
+        require_within(op, "overshoot", 0, 8)
         if self.mask is not None:
             require_element(self.mask, ("i1",), "mask")
             require_shape(self.mask, shape, "mask")

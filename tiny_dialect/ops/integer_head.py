@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tiny_dialect.bindings import ext, ir
-from tiny_dialect.block_float import LOGIT_FRACTION
+from tiny_dialect.block_float import LOGIT_FRACTION, MAX_CLASSES
 from tiny_dialect.dialect import Tiny
 from tiny_dialect.ops.integer_backward import require_mantissas, require_within
 from tiny_dialect.types import quantization, shape_of
@@ -36,6 +36,12 @@ _LARGEST_SCALE = 2.0 ** (31 - 8 - LOGIT_FRACTION)
 def _require_label(label: Any) -> None:
     require_element(label, ("i32",), "label")
     require_shape(label, (), "label")
+
+
+def _require_logits(logits: Any) -> None:
+    require_element(logits, ("i32",), "logits")
+    classes = int(np.prod(shape_of(logits)))
+    require(classes <= MAX_CLASSES, f"expects at most {MAX_CLASSES} classes, got {logits.type}")
 
 
 def _require_input(x: Any) -> None:
@@ -135,7 +141,7 @@ class IntegerLinearInputGrad(Tiny.Operation, name="integer_linear_input_grad", t
 class IntegerSoftmaxCrossEntropy(
     Tiny.Operation, name="integer_softmax_cross_entropy", traits=[ext.Pure]
 ):
-    """`loss = ln(sum_k exp(logits[k] - max)) - (logits[label] - max)`, i32 with 16 fraction bits."""
+    """`loss = ln(sum_k exp(logits[k] - max)) - (logits[label] - max)`, i32, 16 fraction bits."""
 
     logits: Operand[Any]
     label: Operand[Any]
@@ -144,7 +150,7 @@ class IntegerSoftmaxCrossEntropy(
     @verifier
     def verify_invariants(op: Any) -> None:
         self = typed(op, IntegerSoftmaxCrossEntropy)
-        require_element(self.logits, ("i32",), "logits")
+        _require_logits(self.logits)
         _require_label(self.label)
         require_element(self.loss, ("i32",), "loss")
         require_shape(self.loss, (), "loss")
@@ -156,8 +162,8 @@ class IntegerSoftmaxCrossEntropyGrad(
     """`gx[k] = softmax(logits)[k] - [k == label]` with 15 significant bits, however small.
 
     With `e` the exponentials and `S` their sum, `a[k] = e[k]` and `a[label] = e[label] - S`; with
-    `h = bits(S) - 16` and `r = 2^31 / (S >> h)` rounded down (S << -h for a negative h), and
-    `s = max(width of a, 1)`: `gx = saturate((a r + 2^(s-1)) >> s)`; exponent `s - 31 - h`.
+    `h = bits(S) - 16`, `r = 2^31 / (S >> h)` rounded down and `s = max(width of a, 1)`:
+    `gx = saturate((a r + 2^(s-1)) >> s)`; exponent `s - 31 - h`.
     """
 
     logits: Operand[Any]
@@ -168,7 +174,7 @@ class IntegerSoftmaxCrossEntropyGrad(
     @verifier
     def verify_invariants(op: Any) -> None:
         self = typed(op, IntegerSoftmaxCrossEntropyGrad)
-        require_element(self.logits, ("i32",), "logits")
+        _require_logits(self.logits)
         _require_label(self.label)
         require_mantissas(self.gx, self.gx_header, "gx", ("i16",))
         require_shape(self.gx, shape_of(self.logits), "gx")

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiny_dialect.semantics import backward, forward, update
+from tiny_dialect.semantics import (
+    backward,
+    forward,
+    integer_backward,
+    integer_head,
+    integer_update,
+    update,
+)
 from tiny_dialect.types import numpy_type, shape_of
 
 Array = NDArray[Any]
@@ -37,6 +44,18 @@ _MEANING: dict[str, Callable[..., list[Array]]] = {
         update.conv2d_weight_update,
         update.bias_update,
         update.linear_weight_update,
+        integer_backward.normalize_gradient,
+        integer_backward.integer_add_gradients,
+        integer_backward.integer_conv2d_input_grad,
+        integer_update.integer_conv2d_weight_update,
+        integer_update.integer_bias_update,
+        integer_update.integer_linear_weight_update,
+        integer_head.dequantize_fixed,
+        integer_head.fixed_to_float,
+        integer_head.integer_linear,
+        integer_head.integer_linear_input_grad,
+        integer_head.integer_softmax_cross_entropy,
+        integer_head.integer_softmax_cross_entropy_grad,
     )
 }
 

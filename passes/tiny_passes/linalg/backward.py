@@ -10,7 +10,7 @@ from tiny_dialect.types import Shape, quantization, shape_of
 from tiny_passes.linalg.convolution import (
     convolve_input_gradient,
     convolve_weight_gradient,
-    pad_spatial,
+    pad_for,
 )
 from tiny_passes.linalg.elementary import exponential
 from tiny_passes.linalg.forward import softmax_parts, trained_channels
@@ -120,7 +120,7 @@ def weight_gradient(op: Any, x: Any, g: Any, shape: Shape) -> Any:
     if "output_channels" in op.attributes:
         g = gather(g, 3, to_list(op.attributes["output_channels"]))
     centred = elementwise([x], ["f32"], lambda q: (q.to("i32") - zero).to("f32"))
-    return convolve_weight_gradient(pad_spatial(centred, geo.pads, 0), g, geo, shape)
+    return convolve_weight_gradient(pad_for(centred, geo, shape, 0), g, geo, shape)
 
 
 def conv2d_weight_grad(op: Any, x: Any, g: Any) -> list[Any]:

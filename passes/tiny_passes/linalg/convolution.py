@@ -8,7 +8,7 @@ from typing import Any
 
 from tiny_dialect.bindings import load
 from tiny_dialect.ops.convolution import ConvGeometry
-from tiny_dialect.types import Shape, shape_of
+from tiny_dialect.types import Shape, element_name, shape_of
 from tiny_passes.linalg.tensors import (
     collapse,
     dims,
@@ -28,6 +28,19 @@ def pad_spatial(x: Any, pads: tuple[int, int, int, int], fill: float) -> Any:
     """`x` with (top, left, bottom, right) pixels of `fill`; negative amounts crop."""
     top, left, bottom, right = pads
     return pad_or_crop(x, (0, top, left, 0), (0, bottom, right, 0), fill)
+
+
+def pad_for(x: Any, geometry: ConvGeometry, w: Shape, fill: float) -> Any:
+    """`x` padded with `fill`, and cropped to the pixels that the windows of a kernel `w` cover.
+
+    IREE drops loops of one iteration and then wants the input to be no larger than the window.
+    """
+    _, height, width, _ = shape_of(x)
+    _, out_height, out_width, _ = geometry.output_shape(shape_of(x), w)
+    top, left, _, _ = geometry.pads
+    bottom = (out_height - 1) * geometry.strides[0] + w[1] - height - top
+    right = (out_width - 1) * geometry.strides[1] + w[2] - width - left
+    return pad_spatial(x, (top, left, bottom, right), fill)
 
 
 def is_pointwise(geometry: ConvGeometry, w: Shape) -> bool:
@@ -64,7 +77,7 @@ def convolve(x: Any, w: Any, geometry: ConvGeometry, element: str) -> Any:
 
 
 def convolve_input_gradient(g: Any, w: Any, geometry: ConvGeometry, input_shape: Shape) -> Any:
-    """The adjoint of `convolve` in `x`: float32 of the unpadded `input_shape`.
+    """The adjoint of `convolve` in `x`: the unpadded `input_shape`, elements as in `g` and `w`.
 
     A convolution of the gradient, spread by the strides, with the flipped weights.
     """
@@ -79,7 +92,7 @@ def convolve_input_gradient(g: Any, w: Any, geometry: ConvGeometry, input_shape:
     grouped = reshape(flipped, (groups, outputs // groups, kernel_height, kernel_width, inputs))
     swapped = transpose(grouped, (0, 4, 2, 3, 1))
     mirrored = reshape(swapped, (groups * inputs, kernel_height, kernel_width, outputs // groups))
-    return convolve(padded, mirrored, ConvGeometry((1, 1), (0, 0, 0, 0), groups), "f32")
+    return convolve(padded, mirrored, ConvGeometry((1, 1), (0, 0, 0, 0), groups), element_name(g))
 
 
 def _product(
@@ -117,15 +130,17 @@ def _spread(g: Any, strides: tuple[int, int]) -> Any:
 
 
 def convolve_weight_gradient(x: Any, g: Any, geometry: ConvGeometry, weight_shape: Shape) -> Any:
-    """The adjoint of `convolve` in `w` over a padded float32 `x`: float32 of `weight_shape`."""
+    """The adjoint of `convolve` in `w` over a padded `x`: `weight_shape`, elements as in both."""
     outputs, kernel_height, kernel_width, inputs = weight_shape
     groups = geometry.groups
     _, height, width, _ = shape_of(g)
+    element = element_name(g)
     if is_pointwise(geometry, weight_shape):
         pixels = collapse(x, (height * width, inputs))
         gradients = collapse(g, (height * width, outputs))
         output, i, pixel = dims(3)
-        product = _product(gradients, [pixel, output], pixels, [pixel, i], (outputs, inputs), "f32")
+        rows = (outputs, inputs)
+        product = _product(gradients, [pixel, output], pixels, [pixel, i], rows, element)
         return reshape(product, weight_shape)
     if inputs == 1 and groups == outputs:
         return _depthwise_weight_gradient(x, g, geometry, weight_shape)
@@ -143,7 +158,7 @@ def convolve_weight_gradient(x: Any, g: Any, geometry: ConvGeometry, weight_shap
     shape = (groups, outputs // groups, kernel_height, kernel_width, inputs)
     sums = generic(
         [(grouped_x, window), (grouped_g, [y * 0, y, z, group, output])],
-        [(zeros(shape, "f32"), [group, output, row, column, channel])],
+        [(zeros(shape, element), [group, output, row, column, channel])],
         "ppppprr",
         lambda a, b, total: total + a * b,
     )
@@ -151,9 +166,17 @@ def convolve_weight_gradient(x: Any, g: Any, geometry: ConvGeometry, weight_shap
 
 
 def _depthwise_weight_gradient(x: Any, g: Any, geometry: ConvGeometry, weight_shape: Shape) -> Any:
-    """One correlation a channel, computed with channels innermost: float32 [C, KH, KW, 1]."""
+    """One correlation a channel: [C, KH, KW, 1].
+
+    Floats are computed with channels innermost, which is faster. Integers with channels outermost,
+    the order of the result: IREE cannot tile the other one together with an integer update.
+    """
     channels, kernel_height, kernel_width, _ = weight_shape
+    element, shape = element_name(g), (channels, kernel_height, kernel_width)
+    innermost = element == "f32"
     row, column, channel, y, z = dims(5)
+    if not innermost:
+        channel, row, column, y, z = dims(5)
     stride_y, stride_z = geometry.strides
     sums = generic(
         [
@@ -163,8 +186,12 @@ def _depthwise_weight_gradient(x: Any, g: Any, geometry: ConvGeometry, weight_sh
             ),
             (collapse(g, shape_of(g)[1:]), [y, z, channel]),
         ],
-        [(zeros((kernel_height, kernel_width, channels), "f32"), [row, column, channel])],
+        [
+            (zeros((*shape[1:], channels), element), [row, column, channel])
+            if innermost
+            else (zeros(shape, element), [channel, row, column])
+        ],
         "ppprr",
         lambda a, b, total: total + a * b,
     )
-    return expand(transpose(sums, (2, 0, 1)), weight_shape)
+    return expand(transpose(sums, (2, 0, 1)) if innermost else sums, weight_shape)

@@ -15,7 +15,7 @@ from tiny_dialect.fixed_point import (
 )
 from tiny_dialect.ops.convolution import geometry
 from tiny_dialect.types import quantization, shape_of
-from tiny_passes.linalg.convolution import convolve, pad_spatial
+from tiny_passes.linalg.convolution import convolve, pad_for
 from tiny_passes.linalg.elementary import exponential, logarithm
 from tiny_passes.linalg.scalars import Scalar
 from tiny_passes.linalg.tensors import (
@@ -72,7 +72,7 @@ def conv2d(op: Any, x: Any, w: Any, bias: Any, trained: Any | None = None) -> li
     weight = effective_weight(w, trained, trained_channels(op), geo.groups)
     taps = int(np.prod(shape_of(w)[1:]))
     wide = "i32" if taps * _RAW_PRODUCT <= ACCUMULATOR_LIMIT else "i64"
-    sums = convolve(pad_spatial(x, geo.pads, zero_x), weight, geo, wide)
+    sums = convolve(pad_for(x, geo, shape_of(w), zero_x), weight, geo, wide)
     correction, element = _correction(op, weight, bias, zero_x)
     return _requantized(op, sums, correction, element)
 

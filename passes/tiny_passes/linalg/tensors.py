@@ -173,27 +173,32 @@ def transpose(x: Any, order: Sequence[int]) -> Any:
 
 def pad_or_crop(x: Any, low: Sequence[int], high: Sequence[int], fill: float) -> Any:
     """`fill` around `x`; a negative amount removes elements instead."""
-    shape = shape_of(x)
     element = x.type.element_type
-    if min(*low, *high) < 0:
-        starts = [max(-before, 0) for before in low]
-        sizes = [
-            n - max(-before, 0) - max(-after, 0)
-            for n, before, after in zip(shape, low, high, strict=True)
-        ]
-        kept = ir.RankedTensorType.get(sizes, element)
-        x = _tensor.ExtractSliceOp(kept, x, [], [], [], starts, sizes, [1] * len(sizes)).result
-        shape = tuple(sizes)
+    starts = [max(-before, 0) for before in low]
+    ends = [n - max(-after, 0) for n, after in zip(shape_of(x), high, strict=True)]
+    sizes = [max(end - start, 0) for start, end in zip(starts, ends, strict=True)]
+    if 0 in sizes:
+        # Nothing of x is left, and no tensor may be empty.
+        whole = [n + sum(both) for n, *both in zip(shape_of(x), low, high, strict=True)]
+        return filled(whole, str(element), fill)
+    x = _slice(x, starts, sizes)
     low, high = [max(n, 0) for n in low], [max(n, 0) for n in high]
     if not any((*low, *high)):
         return x
-    padded = [n + before + after for n, before, after in zip(shape, low, high, strict=True)]
+    padded = [n + before + after for n, before, after in zip(sizes, low, high, strict=True)]
     value = number(fill, element)
     op = _tensor.PadOp(ir.RankedTensorType.get(padded, element), x, [], [], low, high)
     block = op.regions[0].blocks.append(*[element_type("index")] * len(padded))
     with ir.InsertionPoint(block):
         _tensor.YieldOp(value.value)
     return op.result
+
+
+def _slice(x: Any, starts: Sequence[int], sizes: Sequence[int]) -> Any:
+    if tuple(sizes) == shape_of(x):
+        return x
+    kept = ir.RankedTensorType.get(list(sizes), x.type.element_type)
+    return _tensor.ExtractSliceOp(kept, x, [], [], [], starts, sizes, [1] * len(sizes)).result
 
 
 def _groups_of_axes(fine: Sequence[int], coarse: Sequence[int]) -> list[list[int]]:

@@ -36,6 +36,9 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument(
         "--no-fuse-blocks", action="store_true", help="no row-wise fusion of convolution chains"
     )
+    options.add_argument(
+        "--no-row-overlap", action="store_true", help="no result over rows that have been read"
+    )
     options.add_argument("--compile-to", metavar="STAGE", help=f"stop at: {' '.join(_STAGES)}")
     return options
 
@@ -55,6 +58,7 @@ def _compile(options: argparse.Namespace) -> None:
         options.gradients,
         not options.no_qas,
         not options.no_fuse_blocks,
+        not options.no_row_overlap,
     )
     if options.inference and options.compile_to is not None:
         raise InvalidOption("--inference builds firmware; it does not go with --compile-to")

@@ -13,6 +13,12 @@ from tiny_targets.kernels import (  # noqa: F401
     fused_block,
     gradients,
     head,
+    integer_elementwise,
+    integer_head,
+    integer_input_grad,
+    integer_update,
+    integer_weight_update,
+    pointwise,
     pooling,
     updates,
 )

@@ -14,8 +14,10 @@ from typing import Any
 from tiny_dialect.attributes import to_array, to_list
 from tiny_dialect.fixed_point import quantize_multipliers
 from tiny_dialect.ops import Conv2D
-from tiny_dialect.ops.convolution import geometry
 from tiny_dialect.types import quantization, shape_of
+from tiny_passes.overwriting import ROWS, traversal_of
+from tiny_targets.kernels.dense import emit_dense
+from tiny_targets.kernels.depthwise import emit_depthwise
 from tiny_targets.kernels.masks import put_bits
 from tiny_targets.kernels.nest import Buffer, Nest, Span, image_shape
 from tiny_targets.kernels.numerics import Requantizer
@@ -23,7 +25,7 @@ from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.rows import Rows
 from tiny_targets.kernels.scalar import Index, Scalar, clamp
 from tiny_targets.kernels.weights import Overlay, Weight, accumulator_bounds, weights_of
-from tiny_targets.kernels.windows import Axis
+from tiny_targets.kernels.windows import Axis, axes
 
 LANES = 4
 """More accumulators than this would spill: six live ones are the limit on Cortex-M."""
@@ -32,15 +34,6 @@ _I32_LIMIT = 2**31
 
 Position = tuple[Index, Index]
 Sums = tuple[Scalar, ...]
-
-
-def axes(op: Any, source: Any, output: Any, weight: tuple[int, ...]) -> tuple[Axis, Axis]:
-    """The vertical and horizontal axis of a convolution from image `source` to image `output`."""
-    geo = geometry(op)
-    (height, width, _), (rows, columns, _) = image_shape(source), image_shape(output)
-    vertical = Axis(height, rows, weight[1], geo.strides[0], geo.pads[0])
-    horizontal = Axis(width, columns, weight[2], geo.strides[1], geo.pads[1])
-    return vertical, horizontal
 
 
 def first_input(weight: tuple[int, ...], groups: int, output: Index) -> Index:
@@ -117,12 +110,13 @@ class _Accumulation:
         """`start` plus the products of the chosen input channels with their trained weights."""
         assert self.overlay is not None
         trained, channels = self.overlay.trained, self.overlay.table
-        first = first_input(self.shape, self.groups, oc)
+        inputs = self._inputs(oc, len(start))
 
         def add_products(totals: Sums, kh: Index, kw: Index, i: Index) -> Sums:
-            value = self._value(position, kh, kw, channels[i].as_index() + first)
+            channel = channels[i].as_index()
+            values = [self._value(position, kh, kw, channel + first) for first in inputs]
             return tuple(
-                total + self._product(value, trained[oc + j, kh, kw, i])
+                total + self._product(values[j % len(values)], trained[oc + j, kh, kw, i])
                 for j, total in enumerate(totals)
             )
 
@@ -191,9 +185,13 @@ class Convolution:
         return clamp(value, *self._clamp), value
 
 
-@register_kernel(Conv2D)
+@register_kernel(Conv2D, traversals=(ROWS,))
 def conv2d(nest: Nest, op: Any, target: Any) -> None:
     """`y = clamp(round((sum((x - z_x) w) + bias) * factor) + z_y)`, and the mask of the clamp."""
+    # The plane kernel reads and writes the whole image once a channel: no order of rows.
+    free = traversal_of(op) != ROWS
+    if free and (emit_depthwise(nest, op, target) or emit_dense(nest, op, target)):
+        return
     x = Rows(nest.read(op.x, image_shape(op.x)))
     convolution = Convolution(nest, op)
     y = Rows(nest.write(op.y, image_shape(op.y)))

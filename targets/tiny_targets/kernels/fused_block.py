@@ -14,6 +14,7 @@ from typing import Any
 from tiny_dialect.errors import InvalidModel
 from tiny_dialect.ops import FusedBlock
 from tiny_passes.graph import layer_of
+from tiny_passes.overwriting import ROWS
 from tiny_passes.row_schedule import Chain, chain_of, ring_offsets, ring_shapes, scratch_bytes
 from tiny_targets.kernels.convolution import Convolution
 from tiny_targets.kernels.elementwise import Addition, Gathering
@@ -51,7 +52,7 @@ class _Stage:
             action(row)
 
 
-@register_kernel(FusedBlock)
+@register_kernel(FusedBlock, traversals=(ROWS,))
 def fused_block(nest: Nest, op: Any, target: Any) -> None:
     """The region, an output row at a time."""
     chain = chain_of(op)
@@ -82,7 +83,9 @@ def _check(op: Any, chain: Chain) -> None:
     if not is_chain or _yielded(op).get(chain.output) != op.results[0]:
         raise InvalidModel("a fused block must be a chain that yields its last value", _place(op))
     needed = scratch_bytes(chain)
-    stated = op.attributes["tiny.scratch_bytes"].value if "tiny.scratch_bytes" in op.attributes else 0
+    stated = 0
+    if "tiny.scratch_bytes" in op.attributes:
+        stated = op.attributes["tiny.scratch_bytes"].value
     if stated < needed:
         raise InvalidModel(f"needs tiny.scratch_bytes of {needed}, has {stated}", _place(op))
 

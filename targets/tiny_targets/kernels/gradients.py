@@ -13,8 +13,10 @@ import numpy as np
 from tiny_dialect.attributes import to_array, to_list
 from tiny_dialect.ops import BiasGrad, Conv2DInputGrad, Conv2DWeightGrad
 from tiny_dialect.types import quantization, shape_of
+from tiny_passes.overwriting import PLANES, ROWS, traversal_of
 from tiny_targets.kernels.convolution import Sums, axes, first_input
 from tiny_targets.kernels.elementwise import by_pixel
+from tiny_targets.kernels.gradient_planes import input_gradient_in_planes
 from tiny_targets.kernels.nest import Buffer, Nest, Span
 from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.scalar import Index, Scalar
@@ -68,11 +70,16 @@ class _InputGradient:
         return self.nest.fold(spans, totals, add_products)
 
 
-@register_kernel(Conv2DInputGrad)
+@register_kernel(Conv2DInputGrad, traversals=(ROWS, PLANES))
 def conv2d_input_grad(nest: Nest, op: Any, target: Any) -> None:
     """`gx = conv_transpose(w, g * scales)`, with trained weights in place of frozen ones."""
     shape, groups = shape_of(op.w), op.groups.value
-    vertical, horizontal = as_one_row(*axes(op, op.gx, op.g, shape))
+    vertical, horizontal = axes(op, op.gx, op.g, shape)
+    if traversal_of(op) == PLANES:
+        input_gradient_in_planes(nest, op, vertical, horizontal)
+        return
+    if traversal_of(op) != ROWS:
+        vertical, horizontal = as_one_row(vertical, horizontal)
     pointwise = vertical.pointwise and horizontal.pointwise
     g = nest.read(op.g, (vertical.output, horizontal.output, shape[0]))
     weight, overlay = weights_of(nest, op, groups)

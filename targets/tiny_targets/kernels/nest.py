@@ -85,6 +85,11 @@ class Buffer:
         self.shape = shape
 
     @property
+    def argument(self) -> Any:
+        """The memref."""
+        return self._value
+
+    @property
     def element(self) -> str:
         """The stored element type: `i8`, `i16`, `i32` or `f32`."""
         return str(self._value.type.element_type)

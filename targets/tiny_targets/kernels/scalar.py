@@ -97,6 +97,9 @@ class Scalar:
     def __or__(self, other: Operand) -> Scalar:
         return Scalar(_arith.ori(self.value, self.like(other).value))
 
+    def __xor__(self, other: Operand) -> Scalar:
+        return Scalar(_arith.xori(self.value, self.like(other).value))
+
     def __lshift__(self, other: Operand) -> Scalar:
         return Scalar(_arith.shli(self.value, self.like(other).value))
 
@@ -164,6 +167,16 @@ class Scalar:
 
 
 Index = Scalar | int
+
+
+def number(value: Index) -> Scalar:
+    """An `i32`; a scalar stays as it is."""
+    return value if isinstance(value, Scalar) else Scalar(constant(value, integer_type(32)))
+
+
+def real(value: float) -> Scalar:
+    """An `f32` constant."""
+    return Scalar(constant(value, ir.F32Type.get()))
 
 
 def select(condition: Scalar, chosen: Scalar, otherwise: Operand) -> Scalar:

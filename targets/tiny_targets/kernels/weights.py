@@ -95,28 +95,36 @@ def constant_of(value: Any) -> NDArray[Any] | None:
 
 
 def accumulator_bounds(op: Any) -> tuple[int, int]:
-    """Largest magnitudes, over channels, of the product sum and of the sum plus bias.
+    """Largest magnitudes, over channels, of the product sum and of the sum plus bias."""
+    sums = sum_bounds(op)
+    lowest, highest = bias_range(op)
+    return int(sums.max()), int((sums + np.maximum(np.abs(lowest), np.abs(highest))).max())
 
-    Constants count with their values, trained parameters with the worst they can become.
+
+def sum_bounds(op: Any) -> NDArray[np.int64]:
+    """The largest magnitude of the product sum of each channel.
+
+    Constants count with their values, trained weights with the worst they can become.
     """
     _, zero = quantization(op.x)
     reach = max(abs(-128 - zero), abs(127 - zero))
-    sums = _magnitudes(op).sum(axis=(1, 2, 3)) * reach
-    bias = constant_of(op.bias)
-    if bias is not None:
-        biases = np.abs(bias.astype(np.int64))
-    else:
-        biases = np.full(sums.shape, _worst_bias(op.bias), np.int64)
-    return int(sums.max()), int((sums + biases).max())
+    return _magnitudes(op).sum(axis=(1, 2, 3)) * reach
 
 
-def _worst_bias(bias: Any) -> int:
-    """Updates keep a bias within 2^30, but leave an initial value beyond it alone."""
-    parameter = _parameter(bias)
+def bias_range(op: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The smallest and the largest bias that each channel can have.
+
+    Updates keep a bias within 2^30, but leave an initial value beyond it alone.
+    """
+    frozen = constant_of(op.bias)
+    if frozen is not None:
+        return frozen.astype(np.int64), frozen.astype(np.int64)
+    parameter = _parameter(op.bias)
     if parameter is None:
-        return 2**31
+        worst = np.full(shape_of(op.bias), 2**31, np.int64)
+        return -worst, worst - 1
     initial = to_array(parameter.value).astype(np.int64)
-    return max(BIAS_LIMIT, int(np.abs(initial).max()))
+    return np.minimum(initial, -BIAS_LIMIT), np.maximum(initial, BIAS_LIMIT)
 
 
 def _magnitudes(op: Any) -> NDArray[np.int64]:

@@ -7,7 +7,8 @@ exactly the indices for which that input exists; they may be empty on the device
 from dataclasses import dataclass
 from typing import Any
 
-from tiny_targets.kernels.nest import Span
+from tiny_dialect.ops.convolution import geometry
+from tiny_targets.kernels.nest import Span, image_shape
 from tiny_targets.kernels.scalar import Index, maximum, minimum
 
 
@@ -65,6 +66,15 @@ class Axis:
             ahead = maximum(self.input + self.pad + self.stride - 1 - tap, 0)
             upper = minimum(ahead // self.stride, self.output)
         return Span(lower, upper)
+
+
+def axes(op: Any, source: Any, output: Any, weight: tuple[int, ...]) -> tuple[Axis, Axis]:
+    """The vertical and horizontal axis of a convolution from image `source` to image `output`."""
+    geo = geometry(op)
+    (height, width, _), (rows, columns, _) = image_shape(source), image_shape(output)
+    vertical = Axis(height, rows, weight[1], geo.strides[0], geo.pads[0])
+    horizontal = Axis(width, columns, weight[2], geo.strides[1], geo.pads[1])
+    return vertical, horizontal
 
 
 def as_one_row(vertical: Axis, horizontal: Axis) -> tuple[Axis, Axis]:

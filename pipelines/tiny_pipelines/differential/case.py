@@ -1,0 +1,120 @@
+"""One case of differential testing: a model, a scheme, options; all of it is one `.mlir` file.
+
+The file is the model as text, so every command reads it; its first line is a comment that holds the
+rest as JSON:
+
+    // tiny-difftest: {"scheme": {...}, "options": {...}, "rate": 0.01, "steps": 2, "seed": 7}
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tiny_dialect.bindings import ir
+from tiny_dialect.dialect import new_context, to_bytecode
+from tiny_dialect.errors import InvalidModel
+from tiny_pipelines.differential.records import NetworkRecord, build_network
+from tiny_pipelines.frontends import import_bytes
+from tiny_pipelines.frontends.emitter import emit
+from tiny_pipelines.training import TrainingOptions, pipeline_text
+
+_HEADER = "// tiny-difftest: "
+_FIELDS = ("scheme", "options", "rate", "steps", "seed")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is varied besides model and scheme; the defaults are those of `tiny-compile`."""
+
+    update: str = "int16"
+    gradients: str = "float32"
+    qas: bool = True
+    in_place: bool = True
+    alignment: int = 4
+    fuse_blocks: str = "off"
+    """`off`, `peak` (where it lowers the peak) or `all`."""
+    fuse_updates: bool = True
+
+    def pipeline(self, scheme: Path) -> str:
+        """The passes from model to planned stage: the named pipeline's, with these options."""
+        training = TrainingOptions(str(scheme), self.update, self.gradients, self.qas)
+        in_place = f"in_place={str(self.in_place).lower()}"
+        replaced = {
+            "tiny-fuse-updates": None if self.fuse_updates else "",
+            "tiny-fuse-blocks": "",
+            "tiny-reorder": f"{self._fusion()}tiny-reorder{{{in_place}}}",
+            "tiny-plan-memory": f"tiny-plan-memory{{{in_place} alignment={self.alignment}}}",
+        }
+        passes = []
+        for text in re.split(r",(?![^{]*})", pipeline_text(training)):
+            new = replaced.get(text.split("{")[0])
+            passes.append(text if new is None else new)
+        return ",".join(text for text in passes if text)
+
+    def _fusion(self) -> str:
+        if self.fuse_blocks == "off":
+            return ""
+        return f"tiny-fuse-blocks{{all={str(self.fuse_blocks == 'all').lower()}}},"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network record with what is done to it."""
+
+    record: NetworkRecord
+    scheme: dict[str, Any]
+    options: Options = field(default_factory=Options)
+    rate: float = 0.01
+    steps: int = 2
+
+    def model(self) -> "Model":
+        """The case with its network built; raises `InvalidModel` where the layers do not fit."""
+        with new_context(), ir.Location.unknown():
+            module = emit(build_network(self.record))
+            return Model(
+                to_bytecode(module),
+                self.scheme,
+                self.options,
+                self.rate,
+                self.steps,
+                self.record.seed,
+            )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A case as the compiler gets it: a `model` stage module as bytecode, and the rest."""
+
+    bytecode: bytes
+    scheme: dict[str, Any]
+    options: Options
+    rate: float
+    steps: int
+    seed: int
+    """Of inputs and labels."""
+
+    def text(self) -> str:
+        """The `.mlir` file of the case."""
+        rest = {name: getattr(self, name) for name in _FIELDS}
+        rest["options"] = asdict(self.options)
+        with new_context():
+            module = import_bytes(self.bytecode, "model")
+            return f"{_HEADER}{json.dumps(rest)}\n{module}"
+
+
+def read_model(path: Path) -> Model:
+    """The case that `Model.text` wrote to `path`; raises `InvalidModel` with the place."""
+    data = path.read_bytes()
+    first = data.split(b"\n", 1)[0].decode("utf-8", "replace")
+    if not first.startswith(_HEADER):
+        raise InvalidModel(f"the first line does not start with '{_HEADER.strip()}'", f"{path}:1")
+    try:
+        rest = json.loads(first.removeprefix(_HEADER))
+        fields = {name: rest[name] for name in _FIELDS}
+        fields["options"] = Options(**rest["options"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidModel(f"malformed case: {error}", f"{path}:1") from error
+    with new_context():
+        return Model(to_bytecode(import_bytes(data, str(path))), **fields)

@@ -1,0 +1,301 @@
+"""Depthwise convolution: a channel at a time from a gather plane, several outputs side by side.
+
+For each output channel its record is prepared (`channel_record`), its input channel is gathered
+(`plane`), and each row of outputs is computed in groups that share the taps. With `dot2` a step is a
+product of int16 pairs (`tap_pairs`); without, taps and elements are bytes and the few taps of a
+small window stay in registers.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tiny_dialect.ops.convolution import is_depthwise
+from tiny_dialect.types import quantization, shape_of
+from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of, walk
+from tiny_targets.kernels.channel_record import ChannelRecord, RecordLayout
+from tiny_targets.kernels.nest import Nest
+from tiny_targets.kernels.plane import BAND_BYTES, Plane, PlaneWriter
+from tiny_targets.kernels.primitives import Primitives, primitives_of, settled
+from tiny_targets.kernels.rescale import Rescaling, rescaling_of
+from tiny_targets.kernels.scalar import Index, Scalar, minimum, select
+from tiny_targets.kernels.scratch import ScratchWish, scratch_of
+from tiny_targets.kernels.tap_pairs import Pair, row_products, weight_words
+from tiny_targets.kernels.weights import sum_bounds
+from tiny_targets.kernels.windows import axes
+
+OUTPUTS = 4
+"""Outputs side by side: six live accumulators are the limit, and a step must be whole words."""
+
+TAPS_IN_REGISTERS = {"i8": 9, "f32": 9}
+"""Up to here a core without `dot2` keeps the taps of a channel in registers."""
+
+_EXACT_FLOAT = 2**24
+"""Sums below it are exact. Raw elements reach no further than elements less their zero point."""
+
+UNROLLED_TAPS = 9
+"""Up to here two groups of a row stand one behind the other, without a loop."""
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """What the code of a depthwise convolution is chosen by."""
+
+    plane: Plane
+    layout: RecordLayout
+    channels: int
+    """Input channels."""
+    multiplier: int
+    """Output channels of an input channel."""
+
+    @property
+    def element(self) -> str:
+        """`i16` in pairs, `i8` or `f32`: taps and elements."""
+        return self.layout.element
+
+    @property
+    def outputs(self) -> int:
+        """Output channels."""
+        return self.channels * self.multiplier
+
+    @property
+    def scratch_bytes(self) -> int:
+        """The record, then the plane."""
+        return self.layout.bytes + self.plane.bytes
+
+
+def depthwise_of(op: Any, target: Any) -> Depthwise | None:
+    """The form of a `conv2d` with one input channel a group; None for any other."""
+    shape, groups = shape_of(op.w), op.groups.value
+    if not is_depthwise(groups, shape):
+        return None
+    element = _element(op, target)
+    plane = Plane.of(*axes(op, op.x, op.y, shape), element, BAND_BYTES[element])
+    across = plane.horizontal
+    words: tuple[Pair, ...] = ()
+    if element == "i16":
+        words = weight_words(plane.window, across.stride, across.kernel)
+    layout = RecordLayout((shape[1], shape[2]), element, words)
+    return Depthwise(plane, layout, groups, shape[0] // groups)
+
+
+def _element(op: Any, target: Any) -> str:
+    """What taps and elements are kept as: sums of raw products must be exact."""
+    if primitives_of(target).has_dot2:
+        return "i16"
+    exact = target.has("fpu") and int(sum_bounds(op).max()) < _EXACT_FLOAT
+    return "f32" if exact else "i8"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a group of outputs is: its windows, its outputs, its mask bytes."""
+
+    window: Address
+    y: Address
+    mask: Address | None = None
+
+    @property
+    def carried(self) -> tuple[Address, ...]:
+        """As the values of a loop."""
+        return (self.window, self.y) if self.mask is None else (self.window, self.y, self.mask)
+
+
+class _Words:
+    """Words of a stream, loaded two at a time when the first of them is asked for."""
+
+    def __init__(self, core: Primitives, start: Address, count: int) -> None:
+        self._core, self._start, self._count = core, start, count
+        self._loaded: dict[int, Scalar] = {}
+
+    def __getitem__(self, index: int) -> Scalar:
+        if index not in self._loaded:
+            even = index - index % 2
+            address = self._start + 4 * even
+            if even + 1 < self._count:
+                pair = self._core.load_pair(address)
+                self._loaded[even], self._loaded[even + 1] = pair
+            else:
+                self._loaded[even] = address.load("i32")
+        return self._loaded[index]
+
+
+class DepthwiseEmitter:
+    """The arguments of one kernel, and its code."""
+
+    def __init__(
+        self, nest: Nest, op: Any, form: Depthwise, rescale: Rescaling, target: Any
+    ) -> None:
+        self._nest, self._form = nest, form
+        self._core = primitives_of(target)
+        self._x = address_of(nest.read(op.x))
+        self._y = address_of(nest.write(op.y))
+        self._mask = None if op.mask is None else nest.write(op.mask)
+        start = address_of(nest.scratch((form.scratch_bytes // 4,), "i32"))
+        self._record = ChannelRecord(nest, op, self._core, form.layout, rescale, start)
+        self._plane = start + form.layout.bytes
+        zero = quantization(op.x)[1]
+        self._writer = PlaneWriter(nest, self._core, form.plane, self._plane, zero, form.channels)
+        self._register_taps: list[Scalar] | None = None
+        self._bit = nest.number(0)
+
+    def emit(self) -> None:
+        """All channels."""
+        nest, form = self._nest, self._form
+        self._writer.clear()
+        self._clear_mask()
+        for source in nest.loop(form.channels):
+            for number in nest.loop(form.multiplier):
+                channel = source * form.multiplier + number
+                self._prepare(channel)
+                for band in nest.loop(form.plane.bands):
+                    if form.plane.bands == 1:
+                        self._writer.gather_all(self._x + source)
+                    else:
+                        self._writer.gather_band(self._x + source, band)
+                    self._emit_rows(channel, band)
+
+    def _clear_mask(self) -> None:
+        """Bits are added a channel at a time."""
+        if self._mask is None:
+            return
+        start, zero = address_of(self._mask), self._nest.number(0)
+        for word in self._nest.loop(-(-self._mask.shape[0] * self._mask.shape[1] // 4)):
+            (start + word * 4).store(zero, "i32")
+
+    def _prepare(self, channel: Index) -> None:
+        self._record.prepare(channel)
+        taps, element = self._form.layout.taps, self._form.element
+        if taps <= TAPS_IN_REGISTERS.get(element, 0):
+            size = ELEMENT_BYTES[element]
+            self._register_taps = [
+                (self._record.taps + t * size).load(element) for t in range(taps)
+            ]
+        if self._mask is not None:
+            number = self._nest.index(channel).as_integer()
+            self._bit = self._nest.number(1) << (number & 7)
+
+    def _emit_rows(self, channel: Index, band: Index) -> None:
+        """The output rows of a band."""
+        form, plane = self._form, self._form.plane
+        down, across = plane.vertical, plane.horizontal
+        first = band * plane.band_rows
+        count: Index = minimum(down.output - first, plane.band_rows)
+        row_bytes = across.output * form.outputs
+        mask = None
+        if self._mask is not None:
+            mask_row = across.output * self._mask.shape[1]
+            mask = address_of(self._mask) + self._nest.index(channel) // 8 + first * mask_row
+        place = _Place(self._plane, self._y + channel + first * row_bytes, mask)
+        step = down.stride * plane.row_bytes
+
+        def row(*carried: Address) -> tuple[Address, ...]:
+            after = self._emit_row(_Place(*carried))
+            return (carried[0] + step, *after.carried[1:])
+
+        if down.output == 1:
+            row(*place.carried)
+        else:
+            walk(place.window + count * step, place.carried, row)
+
+    def _emit_row(self, place: _Place) -> _Place:
+        """One row of outputs; the place behind it."""
+        width = self._form.plane.horizontal.output
+        full = width // OUTPUTS
+        several = full > 2 or (full == 2 and self._form.layout.taps > UNROLLED_TAPS)
+        if several:
+            advance = full * self._window_bytes(OUTPUTS)
+            end = place.window + advance
+            place = _Place(*walk(end, place.carried, lambda *c: self._group(_Place(*c)).carried))
+        else:
+            for _ in range(full):
+                place = self._group(place)
+        return self._group(place, width % OUTPUTS) if width % OUTPUTS else place
+
+    def _window_bytes(self, outputs: int) -> int:
+        plane = self._form.plane
+        return outputs * plane.horizontal.stride * plane.element_bytes
+
+    def _group(self, place: _Place, count: int = OUTPUTS) -> _Place:
+        """`count` outputs side by side."""
+        totals = self._totals(place.window, count)
+        channels = self._form.outputs
+        mask_bytes = 0 if self._mask is None else self._mask.shape[1]
+        for i, (clamped, unclamped) in enumerate(self._record.finish(totals)):
+            (place.y + i * channels).store(clamped, "i8")
+            if place.mask is not None:
+                byte = place.mask + i * mask_bytes
+                old = byte.load_byte()
+                byte.store(select(clamped.equals(unclamped), old | self._bit, old), "i8")
+        mask = None if place.mask is None else place.mask + count * mask_bytes
+        return _Place(place.window + self._window_bytes(count), place.y + count * channels, mask)
+
+    def _totals(self, window: Address, count: int) -> list[Scalar]:
+        bias = self._record.bias()
+        if self._form.element == "i16":
+            return self._pair_sums(window, [bias] * count)
+        if self._form.element == "i8":
+            return self._single_sums(window, [bias] * count)
+        sums = self._single_sums(window, [self._nest.real(0.0)] * count)
+        return [total.as_integer() + bias for total in sums]
+
+    def _pair_sums(self, window: Address, totals: list[Scalar]) -> list[Scalar]:
+        core, plane = self._core, self._form.plane
+        across, totals = plane.horizontal, list(totals)
+        row = row_products(plane.window, across.stride, across.kernel, len(totals))
+        height = plane.vertical.kernel
+        taps = _Words(core, self._record.taps, height * len(row.words))
+        for u in range(height):
+            elements = _Words(core, window + u * plane.row_bytes, row.element_words)
+            for product in row.products:
+                x, w = elements[product.word], taps[u * len(row.words) + product.weight]
+                total = totals[product.output]
+                if product.halves is None:
+                    totals[product.output] = core.dot2(x, w, total)
+                else:
+                    totals[product.output] = core.dot(x, w, total, product.halves)
+        return totals
+
+    def _single_sums(self, window: Address, totals: list[Scalar]) -> list[Scalar]:
+        plane, totals = self._form.plane, list(totals)
+        across, element, size = plane.horizontal, plane.element, plane.element_bytes
+        for u in range(plane.vertical.kernel):
+            taps = self._row_taps(u)
+            start = window + (u * plane.row_bytes + plane.window * size)
+            for column in range((len(totals) - 1) * across.stride + across.kernel):
+                value = None
+                for i in range(len(totals)):
+                    tap = column - i * across.stride
+                    if 0 <= tap < across.kernel:
+                        value = (start + column * size).load(element) if value is None else value
+                        totals[i] = totals[i] + value * taps[tap]
+            totals = [settled(total) for total in totals]
+        return totals
+
+    def _row_taps(self, u: int) -> list[Scalar]:
+        width, element = self._form.plane.horizontal.kernel, self._form.element
+        if self._register_taps is not None:
+            return self._register_taps[u * width : (u + 1) * width]
+        # Volatile: else they all move out of the loops, and onto the stack.
+        size = ELEMENT_BYTES[element]
+        start = self._record.taps + u * width * size
+        return [(start + v * size).load(element, volatile=True) for v in range(width)]
+
+
+def depthwise_scratch(op: Any, target: Any) -> ScratchWish | None:
+    """The record and the gather plane of a depthwise `conv2d`."""
+    form = depthwise_of(op, target)
+    if form is None or rescaling_of(op) is None:
+        return None
+    return ScratchWish([form.scratch_bytes])
+
+
+def emit_depthwise(nest: Nest, op: Any, target: Any) -> bool:
+    """The kernel of a depthwise `conv2d` whose scratch memory suffices; False for any other."""
+    form = depthwise_of(op, target)
+    if form is None or scratch_of(op) < form.scratch_bytes:
+        return False
+    rescale = rescaling_of(op)
+    if rescale is None:
+        return False
+    DepthwiseEmitter(nest, op, form, rescale, target).emit()
+    return True

@@ -1,0 +1,75 @@
+"""The step of an integer update: `(sum * K[c] + 2^31) >> 32`, with `K[c]` from two floats' bits.
+
+`K[c] = round(factors[c] * rate * 2^(exponent + 32 - align))`, limited to +-(2^31 - 1); the meaning is
+`block_float.step_multipliers`. No floating point: the bits are read as integers.
+"""
+
+from typing import Any
+
+from tiny_dialect.attributes import to_array
+from tiny_dialect.block_float import PRODUCT_SHIFT
+from tiny_targets.kernels.integer_header import EXPONENT
+from tiny_targets.kernels.nest import Buffer, Nest
+from tiny_targets.kernels.primitives import Primitives
+from tiny_targets.kernels.scalar import Index, Scalar, clamp, number, select
+from tiny_targets.kernels.weights import BIAS_LIMIT
+
+_LARGEST_MULTIPLIER = 2**31 - 1
+_FIELD_BITS, _FIELD_MASK = 23, 255
+_FRACTION_MASK, _LEADING_BIT = 0x7FFFFF, 0x800000
+_TWO_BIASES = 300
+"""A float is `mantissa * 2^(field - 150)`."""
+_LONGEST_SHIFT = 62
+_LIMITS = {"i16": (-(2**15), 2**15 - 1), "i32": (-BIAS_LIMIT, BIAS_LIMIT)}
+
+
+def _parts(real: Scalar) -> tuple[Scalar, Scalar]:
+    """(signed mantissa, exponent field) of an `f32`; subnormals as zero."""
+    bits = real.bits()
+    field = (bits >> _FIELD_BITS) & _FIELD_MASK
+    mantissa = select(field.equals(0), number(0), (bits & _FRACTION_MASK) | _LEADING_BIT)
+    return select(bits < 0, 0 - mantissa, mantissa), field
+
+
+class Steps:
+    """What an update subtracts; `factors`, `rate` and the header are arguments of the kernel."""
+
+    def __init__(self, nest: Nest, op: Any, align: int = 0) -> None:
+        self._nest = nest
+        self._factors: Buffer = nest.read(to_array(op.factors))
+        rate, header = nest.read(op.rate), nest.read(op.g_header)
+        self._rate, field = _parts(rate[()])
+        (offset,) = (number(_TWO_BIASES - PRODUCT_SHIFT + align),)
+        self._offset = offset - header[EXPONENT] - field
+
+    def multiplier(self, channel: Index) -> Scalar:
+        """`K[channel]`."""
+        factor, field = _parts(self._factors[channel])
+        shift = self._offset - field
+        product = factor.as_wide() * self._rate.as_wide()
+        amount = clamp(shift, 1, _LONGEST_SHIFT).as_wide()
+        rounded = (product + (self._nest.wide(1) << (amount - 1))) >> amount
+        limited = clamp(rounded, -_LARGEST_MULTIPLIER, _LARGEST_MULTIPLIER).as_integer()
+        # Without a right shift, 49 bits leave room for nothing but zero.
+        sign = select(product < 0, number(-_LARGEST_MULTIPLIER), _LARGEST_MULTIPLIER)
+        huge = select(product.equals(0), number(0), sign)
+        return select(shift < 1, huge, limited)
+
+
+def step_of(total: Scalar, multiplier: Scalar) -> Scalar:
+    """What is subtracted, in units of the storage: a high product, rounded half up."""
+    product = total.as_wide() * multiplier.as_wide()
+    rounded = product + product.like(1 << (PRODUCT_SHIFT - 1))
+    return (rounded >> PRODUCT_SHIFT).as_integer()
+
+
+def moved(core: Primitives, old: Scalar, step: Scalar, element: str) -> Scalar:
+    """`old - step` within the range of the storage; where the step is zero, `old`."""
+    low, high = _LIMITS[element]
+    if element == "i16":
+        return core.limit(old - step, low, high)
+    # A constant bias may lie beyond the limit; 64 bits hold any difference.
+    within = clamp(old.as_wide() - step.as_wide(), low, high).as_integer()
+    return select(step.equals(0), old, within)
+
+

@@ -1,0 +1,144 @@
+"""Integer updates in place: biases, head, and the general form of convolution weights.
+
+The pointwise form of a weight update is in `integer_weight_update.py`.
+"""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tiny_dialect.attributes import to_list
+from tiny_dialect.block_float import HEAD_ALIGN
+from tiny_dialect.ops import IntegerBiasUpdate, IntegerLinearWeightUpdate
+from tiny_dialect.types import element_name, quantization, shape_of
+from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of, walk
+from tiny_targets.kernels.convolution import Sums, axes, first_input
+from tiny_targets.kernels.elementwise import flat
+from tiny_targets.kernels.integer_header import numbers
+from tiny_targets.kernels.integer_step import Steps, moved, step_of
+from tiny_targets.kernels.nest import Nest
+from tiny_targets.kernels.primitives import Primitives, primitives_of
+from tiny_targets.kernels.registry import register_kernel
+from tiny_targets.kernels.scalar import Index, Scalar, number
+from tiny_targets.kernels.windows import as_one_row
+
+_BIASES = 4
+"""Channels summed at once."""
+_UNROLLED_PIXELS = 4
+_ROWS, _COLUMNS = 4, 2
+"""Weight elements summed at once, output by input channels."""
+
+
+@register_kernel(IntegerBiasUpdate)
+def integer_bias_update(nest: Nest, op: Any, target: Any) -> None:
+    """Each channel sum moves its bias."""
+    core, align = primitives_of(target), op.align.value
+    channels, element = shape_of(op.g)[-1], element_name(op.g)
+    parameter, g = nest.update(op.parameter), address_of(nest.read(op.g))
+    steps = Steps(nest, op, align)
+    pixels = prod(shape_of(op.g)[:-1])
+    unrolled = max(n for n in range(1, _UNROLLED_PIXELS + 1) if pixels % n == 0)
+    row = channels * ELEMENT_BYTES[element]
+    stride, size = numbers(nest, [row, pixels * row])
+    for first, count in nest.blocks(channels, _BIASES):
+        start = g + first * ELEMENT_BYTES[element]
+
+        def pixel(at: Address, *sums: Scalar, count: int = count) -> tuple[Any, ...]:
+            for _ in range(unrolled):
+                sums = _add_channels(core, at, sums, element, channels % 2 == 0)
+                at = at + stride
+            return at, *sums
+
+        zeros = (number(0),) * count
+        _, *sums = walk(start + size, (start, *zeros), pixel)
+        for i, total in enumerate(sums):
+            step = step_of(total << align, steps.multiplier(first + i))
+            parameter[first + i] = moved(core, parameter[first + i], step, "i32")
+
+
+def _add_channels(
+    core: Primitives, at: Address, sums: Sums, element: str, aligned: bool
+) -> tuple[Scalar, ...]:
+    """`sums` plus neighbouring mantissas."""
+    if core.has_dot2 and aligned and element == "i16" and len(sums) == _BIASES:
+        words = core.load_pair(at)
+        values = [part(word) for word in words for part in (core.low_half, core.high_half)]
+    else:
+        size = ELEMENT_BYTES[element]
+        values = [(at + i * size).load(element) for i in range(len(sums))]
+    return tuple(total + value for total, value in zip(sums, values, strict=True))
+
+
+@register_kernel(IntegerLinearWeightUpdate)
+def integer_linear_weight_update(nest: Nest, op: Any, target: Any) -> None:
+    """The outer product of gradient and centred input moves the weights of a head."""
+    core, (classes, features) = primitives_of(target), shape_of(op.parameter)
+    _, zero = quantization(op.x)
+    parameter = nest.update(op.parameter)
+    x, g = nest.read(op.x, flat(op.x)), nest.read(op.g, flat(op.g))
+    steps = Steps(nest, op, HEAD_ALIGN)
+    for row in nest.loop(classes):
+        multiplier, gradient = steps.multiplier(row), g[row] << HEAD_ALIGN
+        for c in nest.loop(features):
+            step = step_of((x[c] - zero) * gradient, multiplier)
+            parameter[row, c] = moved(core, parameter[row, c], step, "i32")
+
+
+def update_weights(nest: Nest, op: Any, target: Any) -> None:
+    """`parameter -= step(corr(x - z_x, g))` for any kernel size, stride, pads and groups."""
+    core, shape, groups = primitives_of(target), shape_of(op.parameter), op.groups.value
+    parameter, steps = nest.update(op.parameter), Steps(nest, op)
+    chosen = None
+    if "output_channels" in op.attributes:
+        chosen = nest.read(np.array(to_list(op.attributes["output_channels"]), np.int16))
+    sums_of = _correlation(nest, op, shape)
+    for oc, rows in nest.blocks(shape[0], _ROWS):
+        multipliers = [steps.multiplier(oc + i) for i in range(rows)]
+        outputs = [oc + i if chosen is None else chosen[oc + i].as_index() for i in range(rows)]
+        bases = [first_input(shape, groups, oc + i) for i in range(1 if groups == 1 else rows)]
+        for kh in nest.loop(shape[1]):
+            for kw in nest.loop(shape[2]):
+                for c, width in nest.blocks(shape[3], _COLUMNS):
+                    inputs = [[base + (c + j) for j in range(width)] for base in bases]
+                    sums = sums_of((kh, kw), outputs, inputs)
+                    for lane, total in enumerate(sums):
+                        place = (oc + lane // width, kh, kw, c + lane % width)
+                        step = step_of(total, multipliers[lane // width])
+                        parameter[place] = moved(core, parameter[place], step, "i16")
+
+
+def _correlation(
+    nest: Nest, op: Any, shape: tuple[int, ...]
+) -> Callable[[tuple[Index, Index], list[Any], list[list[Any]]], Sums]:
+    """The function `(tap, outputs, inputs) -> sums over pixels` of `g[output] (x[input] - z)`.
+
+    One row of `inputs` an output, or a single row for all.
+    """
+    _, zero = quantization(op.x)
+    vertical, horizontal = as_one_row(*axes(op, op.x, op.g, shape))
+    x = nest.read(op.x, (vertical.input, horizontal.input, shape_of(op.x)[3]))
+    g = nest.read(op.g, (vertical.output, horizontal.output, shape_of(op.g)[3]))
+
+    def sums_of(
+        tap: tuple[Index, Index], outputs: list[Any], inputs: list[list[Any]]
+    ) -> Sums:
+        kh, kw = tap
+        width = len(inputs[0])
+
+        def add_products(sums: Sums, oh: Index, ow: Index) -> Sums:
+            gradients = [g[oh, ow, channel] for channel in outputs]
+            ih, iw = vertical.source(oh, kh), horizontal.source(ow, kw)
+            values = [[x[ih, iw, channel] - zero for channel in row] for row in inputs]
+            return tuple(
+                total + gradients[lane // width] * values[lane // width % len(values)][lane % width]
+                for lane, total in enumerate(sums)
+            )
+
+        pixels = vertical.outputs_of_tap(kh), horizontal.outputs_of_tap(kw)
+        zeros = (nest.number(0),) * (len(outputs) * width)
+        found = nest.fold(pixels, zeros, add_products)
+        return found if isinstance(found, tuple) else (found,)
+
+    return sums_of

@@ -1,0 +1,427 @@
+"""Pointwise convolution as a product of panels: 1x1, stride 1, no pads, one group.
+
+A tile of pixels is widened once into a panel in scratch memory. For each block of output channels
+the weight rows are widened into a second, small panel, whatever they are stored as; then the pixels
+of the tile stream past it, a block of pixels by channels at a time, and each sum is requantized and
+stored at once. Before the weights lie the block's biases and requantization constants, so that the
+innermost loops need two addresses.
+
+Blocks at the end overlap: the last pixels of an image are computed twice, and lanes behind the last
+channel repeat it. Pixels of a tile are read before any of its outputs is written.
+
+Where sizes need not be known, they are arguments: layers that walk their depth alike share the code.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tiny_dialect.attributes import to_list
+from tiny_dialect.ops import Conv2D
+from tiny_dialect.ops.convolution import geometry
+from tiny_dialect.types import element_name, quantization, shape_of
+from tiny_passes.overwriting import ROWS
+from tiny_targets.kernels.address import ANY_SIZE, ELEMENT_BYTES, Address, address_of, walk
+from tiny_targets.kernels.convolution import conv2d
+from tiny_targets.kernels.dense import dense_scratch
+from tiny_targets.kernels.depthwise import depthwise_scratch
+from tiny_targets.kernels.nest import Nest
+from tiny_targets.kernels.numerics import round_half_even
+from tiny_targets.kernels.panels import (
+    STEP,
+    Depth,
+    Floats,
+    Format,
+    Halves,
+    Sums,
+    Words,
+    depth_of,
+    fill,
+    multiply_panels,
+)
+from tiny_targets.kernels.primitives import Primitives, primitives_of
+from tiny_targets.kernels.registry import register_kernel
+from tiny_targets.kernels.rescale import Rescaling, rescaling_of
+from tiny_targets.kernels.scalar import (
+    Index,
+    Scalar,
+    clamp,
+    minimum,
+    number,
+    real,
+    select,
+)
+from tiny_targets.kernels.scratch import ScratchWish, register_scratch, scratch_of
+from tiny_targets.kernels.weights import constant_of, sum_bounds
+
+_MASK_BITS = 8
+_EXACT_FLOAT = 2**24
+_MOST_PIXELS = 64
+"""Of a tile: a larger one saves next to nothing."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one convolution is computed: everything that decides about the code."""
+
+    form: Format
+    pixels: int
+    """Lanes of a pixel panel."""
+    channels: int
+    """Lanes of a weight panel."""
+    depth: Depth
+    rescaling: Rescaling
+
+    @property
+    def head_bytes(self) -> int:
+        """Constants of a channel block: bias, multiplier; in the channel form rounding and shift."""
+        return 4 * self.channels * (2 if self.rescaling.uniform else 4)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Scratch memory of a channel block."""
+        assert isinstance(self.depth.steps, int)
+        return self.head_bytes + self.depth.steps * self.form.step_bytes(self.channels)
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Scratch memory of one pixel."""
+        assert isinstance(self.depth.steps, int)
+        return self.depth.steps * self.form.step_bytes(1)
+
+    def scratch_bytes(self, pixels: int) -> int:
+        """Scratch memory for tiles of up to `pixels` pixels."""
+        return self.weight_bytes + -(-pixels // self.pixels) * self.pixels * self.pixel_bytes
+
+    def tile(self, scratch: int) -> int:
+        """The most pixels of a tile in `scratch` bytes."""
+        blocks = (scratch - self.weight_bytes) // (self.pixels * self.pixel_bytes)
+        return max(blocks, 0) * self.pixels
+
+
+def plan_of(op: Any, target: Any) -> Plan | None:
+    """The plan of a pointwise convolution; None for any other, and where only 64 bits will do."""
+    shape, geo = shape_of(op.w), geometry(op)
+    if shape[1:3] != (1, 1) or geo.strides != (1, 1) or any(geo.pads) or geo.groups != 1:
+        return None
+    rescaling = rescaling_of(op)
+    if rescaling is None:
+        return None
+    core = primitives_of(target)
+    if core.has_dot2:
+        form, lanes = Halves(core), (2, 2)
+    elif target.has("fpu") and int(sum_bounds(op).max()) < _EXACT_FLOAT:
+        form, lanes = Floats(core), (4, 4)
+    else:
+        form, lanes = Words(core), (4, 4)
+    pixels = prod(shape_of(op.x)[1:3])
+    most = max(n for n in (1, 2, 4) if n <= min(pixels, lanes[0]))
+    return Plan(form, most, lanes[1], depth_of(form, shape[3]), rescaling)
+
+
+@register_scratch(Conv2D)
+def scratch_wish(op: Any, target: Any) -> ScratchWish | None:
+    """Panels for a tile of pixels: from 8 pixels on, weights are seldom widened again."""
+    plan = plan_of(op, target)
+    if plan is None:
+        return depthwise_scratch(op, target) or dense_scratch(op, target)
+    pixels = prod(shape_of(op.x)[1:3])
+    sizes = sorted({min(pixels, count) for count in (4, 8, 16, 32, _MOST_PIXELS)})
+    return ScratchWish([plan.scratch_bytes(count) for count in sizes])
+
+
+@register_kernel(Conv2D, traversals=(ROWS,))
+def conv2d_or_pointwise(nest: Nest, op: Any, target: Any) -> None:
+    """The pointwise kernel where it applies and has its scratch memory, else the general one."""
+    plan = plan_of(op, target)
+    tile = 0 if plan is None else plan.tile(scratch_of(op))
+    if plan is None or not tile:
+        conv2d(nest, op, target)
+        return
+    outputs, _, _, inputs = shape_of(op.w)
+    pixels = prod(shape_of(op.x)[1:3])
+    numbers = [pixels, outputs, inputs, min(tile, pixels), plan.rescaling.offset]
+    table = nest.read(np.array(numbers, np.int32))
+    sizes = [table[i] for i in range(5)]
+    depth = plan.depth
+    if depth.chunks != 1 and inputs == depth.unroll * (depth.chunks or 0) * STEP:
+        depth = Depth(sizes[2], depth.unroll, None)
+    x = address_of(nest.read(op.x, ANY_SIZE))
+    y = address_of(nest.write(op.y, ANY_SIZE))
+    mask = None if op.mask is None else address_of(nest.write(op.mask, ANY_SIZE))
+    scratch = address_of(nest.scratch(ANY_SIZE, "i8"))
+    product = Pointwise(nest, op, plan, scratch, depth, sizes[1], sizes[3], sizes[4])
+    product.emit(x, y, mask, sizes[0])
+
+
+class _Weights:
+    """Weight rows in memory, as frozen or trained parameters store them."""
+
+    def __init__(self, nest: Nest, value: Any, form: Format, row_elements: Index) -> None:
+        stored = nest.read(value, ANY_SIZE)
+        self._form = form
+        self._element = stored.element
+        self._base = address_of(stored)
+        self.stride = ELEMENT_BYTES[stored.element]
+        self._row_bytes = row_elements * self.stride
+
+    def row(self, channel: Index) -> Address:
+        """Where the weights of an output channel start."""
+        return self._base + channel * self._row_bytes
+
+    def read(self, at: Address) -> Scalar:
+        """The int8 value of the weight at an address, as the panel holds it."""
+        if self._element == "f32":
+            value = round_half_even(clamp(at.load("f32"), -128.0, 127.0))
+            return value if isinstance(self._form, Floats) else value.as_integer()
+        # The upper byte of an int16 master is its value, rounded down.
+        byte = (at + (self.stride - 1)).load("i8")
+        return byte.as_float() if isinstance(self._form, Floats) else byte
+
+    def copy(self, rows: Any, panel: Address) -> None:
+        """Write one whole step of a panel."""
+        if self._element == "i8":
+            self._form.widen(rows, panel, 0)
+        else:
+            self._form.write(rows, panel, self.stride, self.read, STEP)
+
+
+class _Trained:
+    """The trained channels of a partly trained weight, written over a panel of the frozen ones."""
+
+    def __init__(self, nest: Nest, op: Any, plan: Plan) -> None:
+        channels = to_list(op.attributes["trained_channels"])
+        form, lanes = plan.form, plan.channels
+        places = [
+            channel // STEP * form.step_bytes(lanes) + form.offset(channel % STEP, 0, lanes)
+            for channel in channels
+        ]
+        self._form, self._lanes = form, lanes
+        count = nest.read(np.array([len(channels)], np.int32))[0]
+        self._places = address_of(nest.read(np.array(places, np.int32), ANY_SIZE))
+        self._end = self._places + count * 4
+        self._weights = _Weights(nest, op.trained, form, count)
+
+    def write(self, channels: list[Index], panel: Address) -> None:
+        """Write the trained weights of a channel block."""
+        rows = [self._weights.row(channel) for channel in channels]
+
+        def element(place: Address, *sources: Address) -> tuple[Address, ...]:
+            target = panel + place.load("i32")
+            for lane, source in enumerate(sources):
+                step = self._form.offset(0, lane, self._lanes) - self._form.offset(0, 0, self._lanes)
+                (target + step).store(self._weights.read(source), self._form.element)
+            return place + 4, *(source + self._weights.stride for source in sources)
+
+        walk(self._end, (self._places, *rows), element)
+
+
+class Pointwise:
+    """A pointwise convolution whose weights and tables are arguments of a nest, emitted by tiles."""
+
+    def __init__(
+        self, nest: Nest, op: Any, plan: Plan, scratch: Address, depth: Depth, outputs: Index,
+        tile: Index, offset: Scalar,
+    ) -> None:  # fmt: skip
+        self._plan, self._depth = plan, depth
+        # A constant in the code would be added apart; from memory it goes into the product.
+        self._offset = offset
+        self._core: Primitives = plan.form.core
+        self._outputs, self._tile_pixels = outputs, tile
+        self._ragged = shape_of(op.w)[0] % plan.channels != 0
+        self._clamp = to_list(op.attributes["clamp"])
+        _, self._zero_x = quantization(op.x)
+        self._trained = None if op.trained is None else _Trained(nest, op, plan)
+        self._weights = _Weights(nest, _frozen_part(op), plan.form, depth.elements)
+        self._bias = address_of(nest.read(op.bias, ANY_SIZE))
+        self._constants = [address_of(nest.read(t, ANY_SIZE)) for t in _tables(plan.rescaling)]
+        self._head = scratch
+        self._weight_panel = scratch + plan.head_bytes
+        weight_bytes = depth.panel_bytes(plan.form, plan.channels)
+        self._pixel_panel = self._weight_panel + weight_bytes
+
+    def emit(self, x: Address, y: Address, mask: Address | None, pixels: Index) -> None:
+        """Compute `pixels` consecutive pixels; the addresses are those of the first one."""
+        block, tile = self._plan.pixels, self._tile_pixels
+        if isinstance(pixels, int) and isinstance(tile, int):
+            if pixels <= tile and pixels % block == 0:
+                self._tile(x, y, mask, pixels)
+                return
+        total = number(pixels)
+
+        def one(start: Scalar) -> tuple[Scalar]:
+            first = minimum(start, total - block)
+            count = minimum(tile, total - first) & -block
+            spot = None if mask is None else mask + first * self._mask_bytes
+            source = x + first * self._depth.elements
+            self._tile(source, y + first * self._outputs, spot, count)
+            return (first + count,)
+
+        walk(total, (number(0),), one)
+
+    @property
+    def _mask_bytes(self) -> Index:
+        return (self._outputs + (_MASK_BITS - 1)) // _MASK_BITS
+
+    def _tile(self, x: Address, y: Address, mask: Address | None, pixels: Index) -> None:
+        """Compute `pixels`, a multiple of the block, that fit into the panel."""
+        end = self._fill_pixels(x, pixels)
+        lanes = self._plan.channels
+        whole = (self._outputs + (lanes - 1)) // lanes * lanes
+
+        def block(first: Scalar) -> tuple[Scalar]:
+            offsets = self._lane_offsets(first)
+            self._fill_weights([first + offset for offset in offsets])
+            self._pixels(y + first, mask, first, offsets, end)
+            return (first + lanes,)
+
+        walk(number(whole), (number(0),), block)
+
+    def _lane_offsets(self, first: Scalar) -> list[Index]:
+        """How far behind `first` the channel of each lane lies."""
+        lanes: list[Index] = list(range(self._plan.channels))
+        if not self._ragged:
+            return lanes
+        last = self._outputs - 1 - first
+        return [0, *(minimum(last, lane) for lane in lanes[1:])]
+
+    def _fill_pixels(self, x: Address, pixels: Index) -> Address:
+        form, lanes = self._plan.form, self._plan.pixels
+        row = self._depth.elements
+        panel = self._pixel_panel
+        end = panel + pixels * self._depth.panel_bytes(form, 1)
+
+        def block(at: Address, source: Address) -> tuple[Address, Address]:
+            rows = [source + row * lane for lane in range(lanes)]
+            behind = fill(
+                form, rows, at, self._depth, stride=1,
+                copy=lambda sources, place: form.widen(sources, place, self._zero_x),
+                read=self._read_pixel,
+            )  # fmt: skip
+            return behind, source + row * lanes
+
+        walk(end, (panel, x), block)
+        return end
+
+    def _read_pixel(self, at: Address) -> Scalar:
+        value = at.load("i8") - self._zero_x
+        return value.as_float() if isinstance(self._plan.form, Floats) else value
+
+    def _fill_weights(self, channels: list[Index]) -> None:
+        """The head and the panel of a block of output channels."""
+        limit = self._plan.rescaling.bias_limit
+        for lane, channel in enumerate(channels):
+            words = [(table + channel * 4).load("i32") for table in (self._bias, *self._constants)]
+            if limit is not None:
+                words[0] = clamp(words[0], -limit, limit)
+            for i, word in enumerate(words):
+                (self._head + 4 * (i * len(channels) + lane)).store(word, "i32")
+        weights = self._weights
+        fill(
+            self._plan.form, [weights.row(channel) for channel in channels], self._weight_panel,
+            self._depth, stride=weights.stride, copy=weights.copy, read=weights.read,
+        )  # fmt: skip
+        if self._trained is not None:
+            self._trained.write(channels, self._weight_panel)
+
+    def _pixels(
+        self, y: Address, mask: Address | None, first: Scalar, offsets: list[Index], end: Address
+    ) -> None:
+        """All pixels of the tile for one block of channels."""
+        lanes = self._plan.pixels
+        bits = None if mask is None else _MaskBits(first, offsets, self._mask_bytes)
+        carried = (self._pixel_panel, y)
+        if mask is not None:
+            carried = (*carried, mask + first // _MASK_BITS)
+
+        def block(left: Address, out: Address, *masks: Address) -> tuple[Address, ...]:
+            behind, sums = self._sums(left)
+            inside = self._finish(sums, out, offsets)
+            if bits is not None:
+                bits.put(masks[0], inside)
+                masks = (masks[0] + self._mask_bytes * lanes,)
+            return behind, out + self._outputs * lanes, *masks
+
+        walk(end, carried, block)
+
+    def _head_words(self, row: int) -> list[Scalar]:
+        lanes = self._plan.channels
+        at = self._head + 4 * row * lanes
+        pairs = [self._core.load_pair(at + 8 * i) for i in range(lanes // 2)]
+        return [word for pair in pairs for word in pair]
+
+    def _sums(self, left: Address) -> tuple[Address, Sums]:
+        """The address behind the pixel block, and its sums, biases included."""
+        plan = self._plan
+        shape = (plan.pixels, plan.channels)
+        if isinstance(plan.form, Floats):
+            zeros = (real(0.0),) * prod(shape)
+            behind, sums = multiply_panels(
+                plan.form, left, self._weight_panel, zeros, shape, self._depth
+            )
+            biases = self._head_words(0)
+            return behind, tuple(
+                total.as_integer() + biases[i % plan.channels] for i, total in enumerate(sums)
+            )
+        start = tuple(self._head_words(0)) * plan.pixels
+        return multiply_panels(plan.form, left, self._weight_panel, start, shape, self._depth)
+
+    def _finish(self, sums: Sums, out: Address, offsets: list[Index]) -> list[list[Scalar]]:
+        """Requantize, clamp and store; by pixel and channel whether the clamp changed nothing."""
+        channels, rescaling = self._plan.channels, self._plan.rescaling
+        multipliers = self._head_words(1)
+        rest = [] if rescaling.uniform else [self._head_words(2), self._head_words(3)]
+        inside: list[list[Scalar]] = []
+        for pixel in range(self._plan.pixels):
+            line = out + self._outputs * pixel
+            inside.append([])
+            for lane in range(channels):
+                high = self._core.high_product(sums[pixel * channels + lane], multipliers[lane])
+                if rescaling.uniform:
+                    value = (high + self._offset) >> rescaling.shift
+                else:
+                    value = ((high + rest[0][lane]) >> rest[1][lane]) + self._offset
+                limited = self._core.limit(value, *self._clamp)
+                (line + offsets[lane]).store(limited, "i8")
+                inside[-1].append(limited.equals(value))
+        return inside
+
+
+class _MaskBits:
+    """Where the bits of a block of channels go; channels come upwards, pixel by pixel."""
+
+    def __init__(self, first: Scalar, offsets: list[Index], stride: Index) -> None:
+        self._offsets, self._stride = offsets, stride
+        self._position = first & (_MASK_BITS - 1)
+        # The first channel of a byte overwrites what was there.
+        self._kept = select(self._position.equals(0), number(0), 0xFF)
+
+    def put(self, mask: Address, inside: list[list[Scalar]]) -> None:
+        """Store the bits of a block of pixels, the first one's at `mask`."""
+        for pixel, line in enumerate(inside):
+            packed = line[0].as_integer()
+            for offset, bit in zip(self._offsets[1:], line[1:], strict=True):
+                packed = packed | (bit.as_integer() << offset)
+            at = mask + self._stride * pixel
+            at.store((at.load_byte() & self._kept) | (packed << self._position), "i8")
+
+
+def _tables(rescaling: Rescaling) -> list[np.ndarray]:
+    """Constants that follow the bias in a block's head."""
+    if rescaling.uniform:
+        return [rescaling.multipliers]
+    half = (1 << (rescaling.shifts.astype(np.int64) - 1)).astype(np.int32)
+    return [rescaling.multipliers, half, rescaling.shifts]
+
+
+def _frozen_part(op: Any) -> Any:
+    """The weight, or of a partly trained one a table with zeros in place of the trained channels."""
+    if op.trained is None:
+        return op.w
+    frozen = constant_of(op.w)
+    assert frozen is not None and element_name(op.w) == "i8"
+    frozen = frozen.copy()
+    frozen[..., to_list(op.attributes["trained_channels"])] = 0
+    return frozen
