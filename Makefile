@@ -5,10 +5,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 LIT    := $(BIN)/lit -sv test
-SOURCES := tiny_dialect passes targets pipelines examples test
+SOURCES := tiny_dialect passes targets pipelines examples docs test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format clean
+.PHONY: help demo test test-slow lint format readme clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -26,12 +26,15 @@ test-slow: $(VENV)/.run ## the tests that take minutes
 lint: $(VENV)/.lint ## ruff, pyright (strict) and the layering test; changes nothing
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest test/unit/test_layering.py
 
 format: $(VENV)/.lint ## format the sources and apply safe fixes
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+readme: $(VENV)/.run ## run the commands in the README again and show their output there
+	$(BIN)/python docs/refresh_readme.py
 
 clean: ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

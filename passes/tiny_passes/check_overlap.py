@@ -16,7 +16,13 @@ _WORD_BYTES = 4
 _NEVER = 1 << 30
 
 # Each element of these operands is read before the same element of the result is written.
-_ELEMENTWISE = {"tiny.scale_gradient": {0}, "tiny.add_gradients": {0, 1}, "tiny.add": {0, 1}}
+_ELEMENTWISE = {
+    "tiny.scale_gradient": {0},
+    "tiny.add_gradients": {0, 1},
+    "tiny.add": {0, 1},
+    "tiny.normalize_gradient": {0},
+    "tiny.integer_add_gradients": {0, 2},
+}
 
 
 def is_safe_overlap(op: Any, operand: int, distance: int) -> bool:

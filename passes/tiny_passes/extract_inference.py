@@ -18,20 +18,21 @@ from tiny_passes.prune_backward import remove_unused
 from tiny_passes.registry import PassError, register_pass
 
 
-def _input_of(function: Any) -> Any:
-    return function.regions[0].blocks[0].arguments[0]
+def _inputs_of(step: Any) -> list[Any]:
+    """The arguments without label and rate: the image, or what a prefix made of it."""
+    return list(step.regions[0].blocks[0].arguments)[:-2]
 
 
 def _forward_slice(step: Any) -> list[Any]:
     """The ops that the logits need, in program order; raises `PassError` if one reads the label."""
-    allowed = _input_of(step)
+    allowed = _inputs_of(step)
     needed: set[Any] = set()
     waiting = [returned_logits(step)]
     while waiting:
         value = waiting.pop()
         op = producer(value)
         if op is None:
-            if value != allowed:
+            if value not in allowed:
                 raise PassError(step, "the logits depend on an argument other than the input")
         elif op.operation not in needed:
             needed.add(op.operation)
@@ -40,14 +41,15 @@ def _forward_slice(step: Any) -> list[Any]:
 
 
 def _empty_infer(module: Any, step: Any) -> Any:
-    """`@infer(%x) -> logits` without a body, right behind the step."""
-    types = ir.FunctionType.get(inputs=[_input_of(step).type], results=[returned_logits(step).type])
+    """`@infer(%x, ...) -> logits` without a body, right behind the step."""
+    inputs = [value.type for value in _inputs_of(step)]
+    types = ir.FunctionType.get(inputs=inputs, results=[returned_logits(step).type])
     point = ir.InsertionPoint(module.body)
     infer = load("dialects.func").FuncOp(INFER, types, loc=step.location, ip=point)
     for name in step.attributes:
         if name.startswith("tiny."):
             infer.attributes[name] = step.attributes[name]
-    infer.add_entry_block([_input_of(step).location])
+    infer.add_entry_block([step.location] * len(inputs))
     return infer
 
 
@@ -59,7 +61,7 @@ def extract_inference(module: Any) -> None:
         raise PassError(functions(module)[INFER], "the module already has @infer")
     forward, logits = _forward_slice(step), returned_logits(step)
     infer = _empty_infer(module, step)
-    values = {_input_of(step): _input_of(infer)}
+    values = dict(zip(_inputs_of(step), infer.entry_block.arguments, strict=True))
     with ir.InsertionPoint(infer.entry_block):
         for op in forward:
             copy = op.operation.clone()

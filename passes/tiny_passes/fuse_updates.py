@@ -25,11 +25,17 @@ from tiny_passes.prune_backward import UPDATES, updated_symbol
 from tiny_passes.rebuild import rebuilt
 from tiny_passes.registry import PassError, register_pass
 
-# Gradient op -> fused update op; both take the gradient op's operands in the same order.
+# By update op: gradient op -> fused update op, which takes the gradient op's operands in their
+# order in place of the gradient.
 _FUSED = {
-    "tiny.conv2d_weight_grad": "tiny.conv2d_weight_update",
-    "tiny.linear_weight_grad": "tiny.linear_weight_update",
-    "tiny.bias_grad": "tiny.bias_update",
+    "tiny.apply_update": {
+        "tiny.conv2d_weight_grad": "tiny.conv2d_weight_update",
+        "tiny.linear_weight_grad": "tiny.linear_weight_update",
+        "tiny.bias_grad": "tiny.bias_update",
+    },
+    "tiny.stochastic_update": {
+        "tiny.conv2d_weight_grad": "tiny.stochastic_conv2d_weight_update",
+    },
 }
 
 
@@ -41,14 +47,23 @@ def _folded(factors: Any, gradient: Any) -> Any:
     return dense((scales * to_array(factors)).astype(np.float32))
 
 
+def _fused_name(update: Any, gradient: Any) -> str:
+    """The op that is both; empty where there is none. Truncation is left apart."""
+    if "rounding" in update.attributes:
+        return ""
+    return _FUSED[update.operation.name].get(gradient.operation.name, "")
+
+
 def _fuse(update: Any, gradient: Any, after: Any) -> None:
-    parameter, _, rate = update.operands
+    parameter, _, *rest = update.operands
+    stream = {"stream": update.attributes["stream"]} if "stream" in update.attributes else {}
+    factors = _folded(update.attributes["factors"], gradient)
     rebuilt(
         gradient,
-        name=_FUSED[gradient.operation.name],
-        operands=[parameter, *gradient.operands, rate],
+        name=_fused_name(update, gradient),
+        operands=[parameter, *gradient.operands, *rest],
         results=[],
-        attributes={"scales": None, "factors": _folded(update.attributes["factors"], gradient)},
+        attributes={"scales": None, "factors": factors, **stream},
         at=ir.InsertionPoint.after(after.operation),
     )
     update.operation.erase()
@@ -64,9 +79,9 @@ def fuse_updates(step: Any) -> None:
     """
     ops = body(step)
     order = {op.operation: index for index, op in enumerate(ops)}
-    for update in [op for op in ops if op.operation.name == "tiny.apply_update"]:
+    for update in [op for op in ops if op.operation.name in _FUSED]:
         gradient = producer(update.operands[1])
-        if gradient is None or gradient.operation.name not in _FUSED:
+        if gradient is None or not _fused_name(update, gradient):
             continue
         readers = [op for op in users(update.operands[0]) if op != update]
         if any(op.operation.name in UPDATES for op in readers):

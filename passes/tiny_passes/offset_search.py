@@ -22,6 +22,8 @@ from tiny_passes.liveness import (
 )
 
 _ROUNDS = 600
+# Of the moves, how many concern a neighbour of what ends too high.
+_OTHERS = 0.5
 # Limits the rounds for large graphs: neighbours looked at in all rounds together.
 _WORK = 5_000_000
 
@@ -101,12 +103,15 @@ def _tenants(
                 partners[sharing.result].append((sharing.operand, -distance))
                 partners[sharing.operand].append((sharing.result, distance))
                 head[sharing.result] = head[sharing.operand]
+    largest = dict.fromkeys(head, 0)
+    for own, size in zip(head, sizes, strict=True):
+        largest[own] = max(largest[own], size)
     tenants = [
         _Tenant(
             sizes[number],
             life,
             lives[head[number]].first,
-            sizes[head[number]],
+            largest[head[number]],
             tuple(n for n, other in enumerate(lives) if n != number and life.overlaps(other)),
             tuple(partners[number]),
         )
@@ -154,13 +159,18 @@ def _improve(
     bound: int,
     alignment: int,
 ) -> list[int]:
-    """Better addresses by placing tenants that end above `bound` earlier; seeded, so repeatable."""
+    """Better addresses by placing earlier what ends above `bound`, or what is in its way.
+
+    Seeded, so repeatable.
+    """
     choose = random.Random(0)
     work = sum(len(tenant.neighbours) for tenant in tenants)
     for number in range(min(_ROUNDS, _WORK // max(work, 1))):
         end = min(addresses) + bound
         high = [n for n in sequence if addresses[n] + tenants[n].size > end]
         moved = choose.choice(high)
+        if choose.random() < _OTHERS:
+            moved = choose.choice(tenants[moved].neighbours or (moved,))
         changed = sequence.copy()
         place = changed.index(moved)
         first = choose.randrange(place) if place else 0

@@ -1,5 +1,6 @@
 """Multiply-accumulates of each op, from its shapes: the denominator of every speed figure."""
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -13,28 +14,36 @@ def _conv_macs(outputs: Any, weight: Any) -> int:
     return prod(shape_of(outputs)) * prod(shape_of(weight)[1:])
 
 
+def _weight_update_macs(op: Any) -> int:
+    return prod(shape_of(op.operands[2])[1:3]) * prod(shape_of(op.operands[0]))
+
+
+def _elements(value: Any) -> int:
+    return prod(shape_of(value))
+
+
+_MACS: dict[str, Callable[[Any], int]] = {
+    FUSED_BLOCK: lambda op: sum(macs(inner) for inner in op.regions[0].blocks[0]),
+    "tiny.conv2d": lambda op: _conv_macs(op.results[0], op.operands[1]),
+    "tiny.conv2d_input_grad": lambda op: _conv_macs(op.operands[0], op.operands[1]),
+    "tiny.integer_conv2d_input_grad": lambda op: _conv_macs(op.operands[0], op.operands[2]),
+    "tiny.conv2d_weight_grad": lambda op: _conv_macs(op.operands[1], op.results[0]),
+    "tiny.conv2d_weight_update": _weight_update_macs,
+    "tiny.integer_conv2d_weight_update": _weight_update_macs,
+    "tiny.linear": lambda op: _elements(op.operands[1]),
+    "tiny.integer_linear": lambda op: _elements(op.operands[1]),
+    "tiny.linear_input_grad": lambda op: _elements(op.operands[1]),
+    "tiny.integer_linear_input_grad": lambda op: _elements(op.operands[2]),
+    "tiny.linear_weight_grad": lambda op: _elements(op.results[0]),
+    "tiny.linear_weight_update": lambda op: _elements(op.operands[0]),
+    "tiny.integer_linear_weight_update": lambda op: _elements(op.operands[0]),
+}
+
+
 def macs(op: Any) -> int:
     """Multiply-accumulates of one op, padding counted as work; 0 for ops that have none."""
-    name = op.operation.name
-    operands, results = op.operands, op.results
-    if name == FUSED_BLOCK:
-        return sum(macs(inner) for inner in op.regions[0].blocks[0])
-    if name == "tiny.conv2d":
-        return _conv_macs(results[0], operands[1])
-    if name == "tiny.conv2d_input_grad":
-        return _conv_macs(operands[0], operands[1])
-    if name == "tiny.conv2d_weight_grad":
-        return _conv_macs(operands[1], results[0])
-    if name == "tiny.conv2d_weight_update":
-        shape = shape_of(operands[0])
-        return prod(shape_of(operands[2])[1:3]) * prod(shape)
-    if name == "tiny.linear_weight_update":
-        return prod(shape_of(operands[0]))
-    if name == "tiny.linear_weight_grad":
-        return prod(shape_of(results[0]))
-    if name in ("tiny.linear", "tiny.linear_input_grad"):
-        return prod(shape_of(operands[1]))
-    return 0
+    count = _MACS.get(op.operation.name)
+    return count(op) if count else 0
 
 
 def is_backward(op: Any) -> bool:

@@ -2,8 +2,9 @@
 
 What is legal follows from the order in which a kernel reads and writes:
 
-- elementwise ops (`add`, `scale_gradient`, `add_gradients`) read an element of each operand before
-  they write the same element: the distance is 0;
+- elementwise ops (`add`, `scale_gradient`, `add_gradients` and their integer forms) read an element
+  of each operand before they write the same element, in increasing order: the distance is 0, where
+  the result is not larger than the operand;
 - with `tiny.traversal = "rows"` the rows of the result are computed one after the other, and all
   that is read for a row is read from the rows that `row_schedule` names: the distance follows;
 - with `tiny.traversal = "planes"` a depthwise op copies a channel to scratch memory before it
@@ -20,14 +21,20 @@ from typing import Any
 
 from tiny_dialect.bindings import ir
 from tiny_dialect.ops.convolution import geometry
-from tiny_dialect.types import numpy_type, shape_of
+from tiny_dialect.types import numpy_type, shape_of, storage_bytes
 from tiny_passes.graph import FUSED_BLOCK
 from tiny_passes.row_schedule import Chain, Window, chain_of, lowest_rows, overwrite_distance
 
 TRAVERSAL = "tiny.traversal"
 ROWS, PLANES = "rows", "planes"
 
-_ELEMENTWISE = {"tiny.scale_gradient": (0,), "tiny.add_gradients": (0, 1), "tiny.add": (0, 1)}
+_ELEMENTWISE = {
+    "tiny.scale_gradient": (0,),
+    "tiny.add_gradients": (0, 1),
+    "tiny.add": (0, 1),
+    "tiny.normalize_gradient": (0,),
+    "tiny.integer_add_gradients": (0, 2),
+}
 _FLOAT_BYTES = 4
 
 
@@ -49,7 +56,9 @@ def granted(op: Any) -> Overwriting:
     """What the op may overwrite as it is."""
     name = op.operation.name
     if name in _ELEMENTWISE:
-        return Overwriting(dict.fromkeys(_ELEMENTWISE[name], 0))
+        result = storage_bytes(op.results[0])
+        fitting = [n for n in _ELEMENTWISE[name] if result <= storage_bytes(op.operands[n])]
+        return Overwriting(dict.fromkeys(fitting, 0))
     best = possible(op)
     return best if best.traversal and traversal_of(op) == best.traversal else Overwriting()
 

@@ -24,6 +24,8 @@ UPDATES = frozenset(
         "tiny.conv2d_weight_update",
         "tiny.linear_weight_update",
         "tiny.bias_update",
+        "tiny.stochastic_update",
+        "tiny.stochastic_conv2d_weight_update",
         "tiny.integer_conv2d_weight_update",
         "tiny.integer_linear_weight_update",
         "tiny.integer_bias_update",

@@ -33,6 +33,7 @@ from tiny_dialect.attributes import dense, integer, to_array, to_list
 from tiny_dialect.bindings import ir
 from tiny_dialect.block_float import LOGIT_FRACTION, MANTISSA_BITS, ceil_log2
 from tiny_dialect.errors import InvalidOption
+from tiny_dialect.ops.integer_head import LARGEST_SCALE
 from tiny_dialect.semantics.update import MASTER_UNIT
 from tiny_dialect.types import element_name, quantization, shape_of, tensor
 from tiny_passes.graph import body, copy_layer, parameters, producer, users
@@ -178,6 +179,7 @@ class _Quantizer:
             source = producer(logits)
             if source is None or source.operation.name != "tiny.dequantize":
                 raise PassError(op, "expects logits of a tiny.linear or a tiny.dequantize")
+            _require_scale(op, source.x)
             fixed = ops.DequantizeFixed(source.x, tensor(shape_of(logits), "i32"))
             copy_layer(source, fixed)
             self.fixed[logits] = fixed.y
@@ -381,4 +383,13 @@ def _quantized_input(op: Any, x: Any) -> Any:
     source = producer(x)
     if source is None or source.operation.name != "tiny.dequantize":
         raise PassError(op, "expects its input to be a tiny.dequantize result")
+    _require_scale(op, source.x)
     return source.x
+
+
+def _require_scale(op: Any, x: Any) -> None:
+    scale = quantization(x)[0]
+    if scale >= LARGEST_SCALE:
+        raise PassError(
+            op, f"reads values of scale {scale:g}; the integer head ends at {LARGEST_SCALE:g}"
+        )

@@ -70,7 +70,7 @@ def _factors(update: Any, qas: bool, powers_of_two: bool, cap: float) -> NDArray
 def rescale_gradients(
     step: Any, *, qas: bool = True, powers_of_two: bool = False, cap: float = DEFAULT_CAP
 ) -> None:
-    """Fill `factors` of every `apply_update`; without `qas` 1, and 0 for dead channels.
+    """Fill `factors` of every update; without `qas` 1, and 0 for dead channels.
 
     `powers_of_two` rounds each factor to the nearest power of two (in the exponent), so that a
     device can shift. Raises `InvalidOption` for a cap outside [2^-100, 2^100].
@@ -78,6 +78,6 @@ def rescale_gradients(
     if not 2.0**-100 <= cap <= 2.0**100:
         raise InvalidOption(f"tiny-rescale-gradients: cap {cap!r} is outside [2^-100, 2^100]")
     for op in body(step):
-        if op.operation.name == "tiny.apply_update":
+        if op.operation.name in ("tiny.apply_update", "tiny.stochastic_update"):
             op.attributes["factors"] = dense(_factors(op, qas, powers_of_two, cap))
     step.attributes["tiny.stage"] = string("scaled")

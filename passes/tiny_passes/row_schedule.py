@@ -101,11 +101,11 @@ def chain_of(block: Any) -> Chain:
 
 def ring_shapes(chain: Chain) -> list[tuple[int, int, int]]:
     """[rows, width, channels] of the ring of each hidden tensor, int8."""
-    windows = chain.windows()[1:]
-    return [
-        (window.ring_rows, *shape_of(value)[2:])
-        for window, value in zip(windows, chain.hidden, strict=True)
-    ]
+    shapes = []
+    for window, value in zip(chain.windows()[1:], chain.hidden, strict=True):
+        _, _, width, channels = shape_of(value)
+        shapes.append((window.ring_rows, width, channels))
+    return shapes
 
 
 def ring_offsets(chain: Chain) -> list[int]:

@@ -15,7 +15,9 @@ After:   %w = "tiny.parameter"() {symbol = "c.w"} : tensor<8x1x1x4xi8>          
 Every other parameter becomes a constant without update; `tiny-prune-backward` then removes what
 only those updates needed. A whole weight becomes one master of the storage type. The chosen
 channels are those of the largest L2 norm of the dequantized weights, the lower index first.
-Storage types are in docs/design/ir.md. The forward results are unchanged.
+Storage types are in docs/design/ir.md. The forward results are unchanged. `int8-stochastic` makes
+the update of a weight a `stochastic_update`, counts the steps in a trained parameter of its own, and
+numbers the random streams in program order.
 
 Cost: one walk, linear in the weights.
 """
@@ -29,18 +31,21 @@ from numpy.typing import NDArray
 
 from tiny_dialect.attributes import dense, integer, integers, string, to_array
 from tiny_dialect.bindings import ir
-from tiny_dialect.ops import GatherChannels
+from tiny_dialect.ops import AdvanceCounter, GatherChannels, Parameter
 from tiny_dialect.ops.convolution import geometry, input_channels, is_depthwise, trained_axis
+from tiny_dialect.ops.update import TRUNCATE
+from tiny_dialect.rounding import random_stream
 from tiny_dialect.types import element_name, shape_of, tensor
-from tiny_passes.graph import body, copy_layer, parameters, producer, users
+from tiny_passes.graph import body, copy_layer, parameters, producer, terminator, users
 from tiny_passes.layers import Layers, layers_of
+from tiny_passes.prune_backward import updates_of
 from tiny_passes.rebuild import rebuilt, replace, with_trained
 from tiny_passes.registry import PassError, register_pass
 from tiny_passes.update_scheme import UpdateScheme, chosen_count, read_scheme
 
-Storage = Literal["int16", "float32", "int8"]
+Storage = Literal["int16", "float32", "int8", "int8-stochastic", "int8-truncate"]
+COUNTER = "step_counter"
 TRAINED_SUFFIX = ".trained"
-_ELEMENT = {"int16": "i16", "float32": "f32", "int8": "i8"}
 # The middle of the bucket that an int8 weight is, in an int16 master of 8 fraction bits.
 _HALF = 128
 
@@ -123,7 +128,7 @@ def _freeze(parameter: Any, update: Any) -> None:
 
 def _retype(parameter: Any, update: Storage) -> None:
     """Store a wholly trained int8 weight as its master; biases and the float head stay."""
-    if element_name(parameter.result) != "i8" or update == "int8":
+    if element_name(parameter.result) != "i8" or update.startswith("int8"):
         return
     value = dense(master(to_array(parameter.value), update))
     stored = rebuilt(parameter, results=[value.type], attributes={"value": value})
@@ -199,7 +204,40 @@ def _split(step: Any, conv: Any, update_op: Any, ratio: float, update: Storage) 
         with_trained(reader, part.result, integers(channels))
 
 
-def apply_scheme(step: Any, scheme: UpdateScheme, update: Storage = "int16") -> None:
+def _round_randomly(step: Any, seed: int) -> None:
+    """Make every update of an i8 weight a stochastic one, and count the steps."""
+    updates = [op for op in updates_of(step) if element_name(op.operands[0]) == "i8"]
+    if not updates:
+        return
+    if COUNTER in parameters(step):
+        raise PassError(step, f"a parameter {COUNTER} exists already")
+    zero = dense(np.zeros(1, np.int32))
+    with step.location, ir.InsertionPoint.at_block_begin(step.regions[0].blocks[0]):
+        counter = Parameter(zero.type, string(COUNTER), zero)
+        counter.operation.attributes["trained"] = ir.UnitAttr.get()
+    for number, update in enumerate(updates):
+        stream = integer(random_stream(seed, number))
+        rebuilt(
+            update,
+            name="tiny.stochastic_update",
+            operands=[*update.operands, counter.result],
+            attributes={"stream": stream},
+        )
+        update.operation.erase()
+    with step.location, ir.InsertionPoint(terminator(step)):
+        AdvanceCounter(counter.result)
+
+
+def _truncate(step: Any) -> None:
+    """Make every update of an i8 weight a truncating one."""
+    for update in updates_of(step):
+        if element_name(update.operands[0]) == "i8":
+            update.operation.attributes["rounding"] = string(TRUNCATE)
+
+
+def apply_scheme(
+    step: Any, scheme: UpdateScheme, update: Storage = "int16", seed: int = 0
+) -> None:
     """Restrict `@train_step`, fresh from `tiny-differentiate`, to what `scheme` trains.
 
     Raises `InvalidOption` where the scheme does not fit the network, `PassError` where the step
@@ -222,9 +260,18 @@ def apply_scheme(step: Any, scheme: UpdateScheme, update: Storage = "int16") -> 
             _retype(parameter, update)
         else:
             _freeze(parameter, update_op)
+    if update == "int8-stochastic":
+        _round_randomly(step, seed)
+    elif update == "int8-truncate":
+        _truncate(step)
 
 
 @register_pass("tiny-select-updates", anchor="func.func", only="train_step")
-def select_updates(step: Any, *, scheme: Path, update: Storage = "int16") -> None:
-    """Train what the scheme file names; trained int8 weights are stored as `update`."""
-    apply_scheme(step, read_scheme(scheme), update)
+def select_updates(
+    step: Any, *, scheme: Path, update: Storage = "int16", seed: int = 0
+) -> None:
+    """Train what the scheme file names; trained int8 weights are stored as `update`.
+
+    `seed` chooses the random numbers of stochastic rounding.
+    """
+    apply_scheme(step, read_scheme(scheme), update, seed)

@@ -49,14 +49,35 @@ class HostModel:
         results = result if isinstance(result, tuple | list) else (result,)
         return [np.array(one.to_host()) for one in results]
 
-    def infer(self, x: Array) -> Array:
-        """Logits [1, K] (or pooled features, as the model has it) of an int8 NHWC input."""
-        return self.call("infer", x)[0]
+    def infer(self, x: Array | tuple[Array, ...]) -> Array:
+        """Logits [1, K] (or pooled features, as the model has it) of an int8 NHWC input.
 
-    def train_step(self, x: Array, label: int, rate: float) -> tuple[float, Array]:
-        """One step in place: (loss, logits [1, K]) before the update."""
-        loss, logits = self.call("train_step", x, np.int32(label), np.float32(rate))
+        Where the module has a prefix, `x` is what `prefix` returned.
+        """
+        return self.call("infer", *_several(x))[0]
+
+    def train_step(
+        self, x: Array | tuple[Array, ...], label: int, rate: float
+    ) -> tuple[float, Array]:
+        """One step in place: (loss, logits [1, K]) before the update.
+
+        In a module that sums gradients, `rate` is the weight of the sample.
+        """
+        loss, logits = self.call("train_step", *_several(x), np.int32(label), np.float32(rate))
         return float(loss), logits
+
+    def prefix(self, x: Array) -> tuple[Array, ...]:
+        """What the layers before the first trained one make of an int8 NHWC input."""
+        return tuple(self.call("prefix", x))
+
+    @property
+    def accumulates(self) -> bool:
+        """True where `train_step` sums gradients and `apply_updates` applies them."""
+        return "apply_updates" in self._functions
+
+    def apply_updates(self, rate: float) -> None:
+        """Apply the gradients summed since the last time, and clear them."""
+        self.call("apply_updates", np.float32(rate))
 
     @property
     def symbols(self) -> list[str]:
@@ -89,6 +110,10 @@ class HostModel:
     def reset(self) -> None:
         """Put every trained parameter back to its initial value."""
         self.call("reset")
+
+
+def _several(x: Array | tuple[Array, ...]) -> tuple[Array, ...]:
+    return x if isinstance(x, tuple) else (x,)
 
 
 def _device(runtime: Any, threads: int) -> Any:

@@ -15,16 +15,17 @@ from tiny_passes.registry import Observer, register_pipeline, run_pipeline
 from tiny_pipelines.inference import declaration
 from tiny_pipelines.scheme import find_scheme_file
 
-Update = Literal["int16", "float32"]
+Update = Literal["int16", "float32", "int8-stochastic", "int8", "int8-truncate"]
 Gradients = Literal["float32", "int16", "int8"]
 
 STAGES = ("model", "train", "sparse", "scaled", "scheduled", "planned")
 
 _PASSES = {
     "train": "tiny-differentiate",
-    "sparse": "tiny-select-updates{{scheme={scheme} update={update}}},tiny-prune-backward",
+    "sparse": "tiny-select-updates{{scheme={scheme} update={update} seed={seed}}},"
+    "tiny-prune-backward",
     "scaled": "tiny-rescale-gradients{{qas={qas}}}",
-    "scheduled": "tiny-fuse-updates,{quantize}tiny-extract-inference,{memory}tiny-reorder",
+    "scheduled": "{accumulate}{prefix}tiny-fuse-updates,{quantize}tiny-extract-inference,{memory}tiny-reorder",
     "planned": "{declare_scratch}tiny-plan-memory,tiny-check-plan",
 }
 
@@ -39,9 +40,13 @@ _QUANTIZE = {
 class TrainingOptions:
     """What is trained and how: a scheme name or file, storage of trained weights, QAS on or off.
 
+    `update` `int8-stochastic` halves the memory of the trained weights, with random numbers from
+    `seed`; `int8` (to nearest) and `int8-truncate` are for comparison, both learn badly.
     Integer `gradients` need int16 masters.
     `fuse_blocks` computes chains of convolutions row by row, `row_overlap` lets results overwrite
     rows that have been read; both only where that lowers the peak, and without changing a result.
+    `accumulate` sums gradients in state of their own until `@apply_updates` is called;
+    `split_prefix` makes what training never changes a function of its own, for the host.
     """
 
     scheme: str
@@ -50,6 +55,9 @@ class TrainingOptions:
     qas: bool = True
     fuse_blocks: bool = True
     row_overlap: bool = True
+    seed: int = 0
+    accumulate: bool = False
+    split_prefix: bool = False
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -58,6 +66,12 @@ class TrainingOptions:
         ):
             if value not in choices:
                 raise InvalidOption(f"--{name} {value}: choose one of {', '.join(choices)}")
+        if self.accumulate and self.gradients != "float32":
+            raise InvalidOption("gradients are summed over samples in float32 only")
+        if self.gradients != "float32" and self.update != "int16":
+            raise InvalidOption(
+                f"--gradients {self.gradients} needs --update int16, got {self.update}"
+            )
 
 
 def pipeline_text(
@@ -73,6 +87,9 @@ def pipeline_text(
     values = {
         "scheme": find_scheme_file(options.scheme),
         "update": options.update,
+        "seed": options.seed,
+        "accumulate": "tiny-accumulate-gradients," if options.accumulate else "",
+        "prefix": "tiny-split-prefix," if options.split_prefix else "",
         "qas": str(options.qas).lower(),
         "quantize": _QUANTIZE[options.gradients],
         "memory": _memory_passes(options),
@@ -118,9 +135,10 @@ def _named(
     qas: bool = True,
     fuse_blocks: bool = True,
     row_overlap: bool = True,
+    seed: int = 0,
 ) -> str:
     return pipeline_text(
-        TrainingOptions(scheme, update, gradients, qas, fuse_blocks, row_overlap)
+        TrainingOptions(scheme, update, gradients, qas, fuse_blocks, row_overlap, seed)
     )
 
 

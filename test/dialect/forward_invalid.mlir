@@ -499,6 +499,26 @@ func.func @softmax_cross_entropy(%l: tensor<1x3xf32>, %label: tensor<1xi32>) {
 
 // -----
 
+!fine = tensor<1x1x1x1x!quant.uniform<i8:f32, 1.000000e+00:0>>
+!coarse = tensor<1x1x1x1x!quant.uniform<i8:f32, 1.099511627776e+12:0>>
+func.func @add(%a: !coarse, %b: !fine) {
+  // expected-error@+1 {{has a requantization factor of 2^30 or more}}
+  %r = "tiny.add"(%a, %b) {clamp = array<i64: -128, 127>, resultSegmentSizes = array<i32: 1, 0>} : (!coarse, !fine) -> !fine
+  return
+}
+
+// -----
+
+!x = tensor<1x1x1x1x!quant.uniform<i8:f32, 1.000000e-30:0>>
+!y = tensor<1x1x1x1x!quant.uniform<i8:f32, 1.000000e+00:0>>
+func.func @conv2d(%x: !x, %w: tensor<1x1x1x1xi8>, %b: tensor<1xi32>) {
+  // expected-error@+1 {{has a requantization factor of zero}}
+  %r = "tiny.conv2d"(%x, %w, %b) {clamp = array<i64: -128, 127>, groups = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0>, pads = array<i64: 0, 0, 0, 0>, resultSegmentSizes = array<i32: 1, 0>, strides = array<i64: 1, 1>, weight_scales = dense<1.0e-300> : tensor<1xf64>} : (!x, tensor<1x1x1x1xi8>, tensor<1xi32>) -> !y
+  return
+}
+
+// -----
+
 func.func @softmax_cross_entropy(%l: tensor<1x3xf32>, %label: tensor<i32>) {
   // expected-error@+1 {{expects loss of shape []}}
   %r = "tiny.softmax_cross_entropy"(%l, %label) : (tensor<1x3xf32>, tensor<i32>) -> tensor<1xf32>

@@ -1,11 +1,11 @@
-"""The host path of the integer gradients against their NumPy meaning: every bit, headers included."""
+"""The host path of the integer gradients against their NumPy meaning, headers included."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
 from test_host_equals_semantics import Bench, Layer, check, random_layer, split, stored_values
+
 from tiny_dialect import ops, types
 from tiny_dialect.attributes import dense, integer, integers
 from tiny_dialect.bindings import ir
@@ -119,9 +119,7 @@ def add_updates(bench: Bench, layer: Layer, rate: int) -> None:
     def build(v: list[Any]) -> list[Any]:
         w, b = bench.parameter(master, True), bench.parameter(bias, True)
         constants = dense(factors)
-        ops.IntegerConv2DWeightUpdate(
-            w, v[x], v[g], v[h], v[rate], constants, **layer.attributes()
-        )
+        ops.IntegerConv2DWeightUpdate(w, v[x], v[g], v[h], v[rate], constants, **layer.attributes())
         ops.IntegerBiasUpdate(b, v[g], v[h], v[rate], constants, align)
         return []
 
@@ -172,9 +170,7 @@ def add_head(bench: Bench, rate: int) -> None:
         results.append(fixed)
         for value in (head.y, v[logits]):
             loss = ops.IntegerSoftmaxCrossEntropy(value, v[label], types.tensor((), "i32")).loss
-            g = ops.IntegerSoftmaxCrossEntropyGrad(
-                value, v[label], *gradient_types((1, classes))
-            )
+            g = ops.IntegerSoftmaxCrossEntropyGrad(value, v[label], *gradient_types((1, classes)))
             gx = ops.IntegerLinearInputGrad(
                 g.gx, g.gx_header, w, *gradient_types((1, 1, 1, features)), integer(24)
             )

@@ -1,8 +1,9 @@
-"""Differential testing: the fixed set, the minimised cases of defects found, and that it can fail."""
+"""Differential testing: a fixed set, the minimised cases of old defects, and that it can fail."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tiny_pipelines.differential.compare import Comparison
 from tiny_pipelines.differential.minimise import minimise
 from tiny_pipelines.differential.random_network import random_case
 from tiny_pipelines.differential.records import AddRecord, ConvRecord
+from tiny_pipelines.training import Update
 from tiny_targets.emulate import Emulator
 
 FLOAT = ("float32",)
@@ -58,8 +60,16 @@ def test_a_minute_of_random_networks(tmp_path):
     assert campaign.networks > 3 and campaign.total.values > 1000
 
 
+def test_processes_find_what_one_process_finds(tmp_path):
+    def counted(jobs):
+        limits = Limits(600, 2, ("rv32imc",), 0, FLOAT, jobs)
+        return run_campaign(7, limits, tmp_path, lambda line: None).record() | {"seconds": 0}
+
+    assert counted(2) == counted(1)
+
+
 def test_a_seed_always_gives_the_same_case():
-    for seed in range(30):
+    for seed in range(10):
         case = random_case(seed)
         assert case == random_case(seed)
         model = case.model()
@@ -72,13 +82,13 @@ def test_cases_cover_what_networks_can_be():
     cases = [random_case(seed) for seed in range(200)]
     layers = [layer for case in cases for layer in case.record.layers]
     convs = [layer for layer in layers if isinstance(layer, ConvRecord)]
-    assert {conv.kernel[1] for conv in convs} == set(range(1, 8))
+    assert {conv.kernel[1] for conv in convs} >= set(range(1, 8))
     assert {max(conv.strides) for conv in convs} == {1, 2, 3}
     assert {conv.groups for conv in convs} >= {-1, 0, 2, 3, 4}
     assert any(isinstance(layer, AddRecord) for layer in layers)
     assert any(conv.pads[:2] != conv.pads[2:] for conv in convs)
     assert {case.options.fuse_blocks for case in cases} == {"off", "peak", "all"}
-    assert {case.options.update for case in cases} == {"int16", "float32"}
+    assert {case.options.update for case in cases} == set(get_args(Update))
     assert any(1 in case.record.input_shape[:2] for case in cases)
 
 
@@ -91,13 +101,11 @@ def test_a_case_file_is_read_as_it_was_written(tmp_path):
     assert replace(again, bytecode=b"") == replace(model, bytecode=b"")
 
 
-@pytest.mark.parametrize(
-    "first", ["module {}", "// tiny-difftest: {", '// tiny-difftest: {"a": 1}']
-)
+@pytest.mark.parametrize("first", ["module {}", "// tiny-difftest: {", "// tiny-difftest: []"])
 def test_a_malformed_case_file_is_refused_with_its_place(tmp_path, first):
     path = tmp_path / "case.mlir"
     path.write_text(first + "\n")
-    with pytest.raises(InvalidModel, match="case.mlir:1"):
+    with pytest.raises(InvalidModel, match=r"case\.mlir:1"):
         read_model(path)
 
 

@@ -44,7 +44,7 @@ def _literal_import(call: ast.Call) -> Iterator[str]:
 
 
 def imported_modules(source: str) -> Iterator[tuple[int, str]]:
-    """(line, module) of every import in `source`, inside functions too; relative ones are skipped."""
+    """(line, module) of every import in `source`, in functions too; relative ones are skipped."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

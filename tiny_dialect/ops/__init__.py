@@ -40,14 +40,25 @@ from tiny_dialect.ops.integer_update import (
     IntegerConv2DWeightUpdate,
     IntegerLinearWeightUpdate,
 )
-from tiny_dialect.ops.update import ApplyUpdate, BiasUpdate, Conv2DWeightUpdate, LinearWeightUpdate
+from tiny_dialect.ops.update import (
+    AdvanceCounter,
+    ApplyUpdate,
+    BiasUpdate,
+    Clear,
+    Conv2DWeightUpdate,
+    LinearWeightUpdate,
+    StochasticConv2DWeightUpdate,
+    StochasticUpdate,
+)
 
 __all__ = [
     "Add",
     "AddGradients",
+    "AdvanceCounter",
     "ApplyUpdate",
     "BiasGrad",
     "BiasUpdate",
+    "Clear",
     "Conv2D",
     "Conv2DInputGrad",
     "Conv2DWeightGrad",
@@ -77,5 +88,7 @@ __all__ = [
     "ScaleGradient",
     "SoftmaxCrossEntropy",
     "SoftmaxCrossEntropyGrad",
+    "StochasticConv2DWeightUpdate",
+    "StochasticUpdate",
     "Yield",
 ]

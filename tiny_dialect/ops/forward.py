@@ -48,6 +48,12 @@ def _require_mask(mask: Any | None, y: Any) -> None:
         require_shape(mask, shape_of(y), "mask")
 
 
+def _require_factors(factors: Any) -> None:
+    """Each factor is one that Q31 arithmetic can hold."""
+    require(bool((factors < 2.0**30).all()), "has a requantization factor of 2^30 or more")
+    require(bool((factors > 0).all()), "has a requantization factor of zero")
+
+
 class Parameter(Tiny.Operation, name="parameter", traits=[ext.Pure]):
     """A named constant or, with the unit attribute `trained`, a named piece of mutable state.
 
@@ -113,7 +119,7 @@ class Conv2D(Tiny.Operation, name="conv2d", traits=[ext.Pure]):
             "expects positive finite weight_scales",
         )
         factors = quantization(self.x)[0] * scales / quantization(self.y)[0]
-        require(bool((factors < 2.0**30).all()), "has a requantization factor of 2^30 or more")
+        _require_factors(factors)
         _require_clamp(op)
         _require_mask(self.mask, self.y)
         require_channels(op, geo.groups, self.w, self.trained)
@@ -137,6 +143,8 @@ class Add(Tiny.Operation, name="add", traits=[ext.Pure]):
         for value, what in ((self.a, "a"), (self.b, "b"), (self.y, "y")):
             require_activation(value, what)
             require_shape(value, shape_of(self.y), what)
+        scales = np.array([quantization(value)[0] for value in (self.a, self.b)])
+        _require_factors(scales / quantization(self.y)[0])
         _require_clamp(op)
         _require_mask(self.mask, self.y)
 

@@ -30,7 +30,7 @@ Operand = ext.Operand
 Result = ext.Result
 
 # A centred int8 times its scale must stay below 2^31 with LOGIT_FRACTION fraction bits.
-_LARGEST_SCALE = 2.0 ** (31 - 8 - LOGIT_FRACTION)
+LARGEST_SCALE = 2.0 ** (31 - 8 - LOGIT_FRACTION)
 
 
 def _require_label(label: Any) -> None:
@@ -47,7 +47,7 @@ def _require_logits(logits: Any) -> None:
 def _require_input(x: Any) -> None:
     require_activation(x, "x")
     scale = quantization(x)[0]
-    require(scale < _LARGEST_SCALE, f"expects a scale of x below {_LARGEST_SCALE:g}, got {scale}")
+    require(scale < LARGEST_SCALE, f"expects a scale of x below {LARGEST_SCALE:g}, got {scale}")
 
 
 class DequantizeFixed(Tiny.Operation, name="dequantize_fixed", traits=[ext.Pure]):

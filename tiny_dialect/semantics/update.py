@@ -6,20 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiny_dialect.attributes import to_array
+from tiny_dialect.rounding import random_words, round_stochastic, truncated_difference
 from tiny_dialect.semantics.backward import channel_sums, weight_gradient
 
 Array = NDArray[Any]
 
+TRUNCATE = "truncate"
 STEP_LIMIT = np.float32(2.0**22)
 BIAS_LIMIT = 2**30
 MASTER_UNIT = 256
 
 
-def _rounded_step(step: Array) -> Array:
-    """Half to even after limiting to +-2^22; NaN counts as +2^22 (the order of the comparisons)."""
+def _limited(step: Array) -> Array:
+    """Within +-2^22; NaN counts as +2^22 (the order of the comparisons)."""
     step = np.where(step < STEP_LIMIT, step, STEP_LIMIT)
-    step = np.where(step > -STEP_LIMIT, step, -STEP_LIMIT)
-    return np.rint(step).astype(np.int64)
+    return np.where(step > -STEP_LIMIT, step, -STEP_LIMIT)
+
+
+def _rounded_step(step: Array) -> Array:
+    """Half to even."""
+    return np.rint(_limited(step)).astype(np.int64)
 
 
 def subtract_step(parameter: Array, delta: Array) -> None:
@@ -38,17 +44,57 @@ def subtract_step(parameter: Array, delta: Array) -> None:
     parameter[...] = limited.astype(parameter.dtype)
 
 
-def _apply(op: Any, parameter: Array, gradient: Array, rate: Array) -> list[Array]:
+def _delta(op: Any, parameter: Array, gradient: Array, rate: Array) -> Array:
     factors = to_array(op.attributes["factors"]) * np.float32(rate)
     shaped = factors.reshape(-1, *([1] * (parameter.ndim - 1)))
     with np.errstate(over="ignore", invalid="ignore"):
-        subtract_step(parameter, gradient.astype(np.float32) * shaped)
+        return gradient.astype(np.float32) * shaped
+
+
+def _apply(op: Any, parameter: Array, gradient: Array, rate: Array) -> list[Array]:
+    subtract_step(parameter, _delta(op, parameter, gradient, rate))
     return []
 
 
 def apply_update(op: Any, parameter: Array, gradient: Array, rate: Array) -> list[Array]:
     """`parameter -= gradient * (factors * rate)`."""
+    if "rounding" in op.attributes and op.attributes["rounding"].value == TRUNCATE:
+        step = _limited(_delta(op, parameter, gradient, rate))
+        parameter[...] = truncated_difference(parameter, step)
+        return []
     return _apply(op, parameter, gradient, rate)
+
+
+def stochastic_update(
+    op: Any, parameter: Array, gradient: Array, rate: Array, counter: Array
+) -> list[Array]:
+    """The same, with a step rounded up with a probability of its fraction."""
+    step = _limited(_delta(op, parameter, gradient, rate))
+    stream = op.attributes["stream"].value
+    words = random_words(stream, int(counter[0]), parameter.size).reshape(parameter.shape)
+    moved = parameter.astype(np.int64) - round_stochastic(step, words)
+    parameter[...] = np.clip(moved, -128, 127).astype(np.int8)
+    return []
+
+
+def stochastic_conv2d_weight_update(
+    op: Any, parameter: Array, x: Array, g: Array, rate: Array, counter: Array
+) -> list[Array]:
+    """The unscaled weight gradient, applied so."""
+    gradient = weight_gradient(op, x, g, parameter.shape)
+    return stochastic_update(op, parameter, gradient, rate, counter)
+
+
+def clear(_: Any, parameter: Array) -> list[Array]:
+    """Zero everywhere."""
+    parameter[...] = 0
+    return []
+
+
+def advance_counter(_: Any, counter: Array) -> list[Array]:
+    """`counter += 1` modulo 2^32."""
+    counter += np.int32(1)
+    return []
 
 
 def conv2d_weight_update(op: Any, parameter: Array, x: Array, g: Array, rate: Array) -> list[Array]:

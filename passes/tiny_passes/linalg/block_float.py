@@ -5,6 +5,8 @@ The tensor twins of `tiny_dialect.block_float`. A part of a header is a tensor o
 
 from typing import Any
 
+import numpy as np
+
 from tiny_dialect.attributes import to_array
 from tiny_dialect.bindings import load
 from tiny_dialect.block_float import PRODUCT_SHIFT
@@ -103,10 +105,14 @@ def _parts(value: Scalar) -> tuple[Scalar, Scalar]:
 
 
 def step_multipliers(op: Any, header: Any, rate: Any, align: int) -> Any:
-    """`K[c]` of an update op, i64: see `tiny_dialect.block_float.step_multipliers`."""
+    """`K[c]` of an update op, i64: see `tiny_dialect.block_float.step_multipliers`.
+
+    Summed with that of a factor of zero, which is zero: a sum is not fused into the update, where
+    it would be computed for every weight, and where IREE fails to tile the result.
+    """
     exponent = header_part(header, EXPONENT, "i64")
 
-    def body(factor: Scalar, speed: Scalar, e: Scalar) -> Scalar:
+    def body(factor: Scalar, speed: Scalar, e: Scalar, total: Scalar) -> Scalar:
         factor_mantissa, factor_field = _parts(factor)
         rate_mantissa, rate_field = _parts(speed)
         base = number(300 - PRODUCT_SHIFT + align, e.type)
@@ -117,7 +123,14 @@ def step_multipliers(op: Any, header: Any, rate: Any, align: int) -> Any:
         large = product.compare("eq", 0).select(zero, shift_left(sign, 50))
         limited = shift.compare("lt", 1).select(large, product)
         rounded = round_shift(limited, shift.at_least(1).at_most(62))
-        return rounded.at_most(_MULTIPLIER_LIMIT).at_least(-_MULTIPLIER_LIMIT)
+        return total + rounded.at_most(_MULTIPLIER_LIMIT).at_least(-_MULTIPLIER_LIMIT)
 
-    factors = constant(to_array(op.attributes["factors"]))
-    return elementwise([factors, rate, exponent], ["i64"], body)
+    factors = to_array(op.attributes["factors"])
+    table = constant(np.stack([factors, np.zeros_like(factors)]))
+    c, row = dims(2)
+    return generic(
+        [(table, [row, c]), (rate, []), (exponent, [])],
+        [(zeros(factors.shape, "i64"), [c])],
+        "pr",
+        body,
+    )

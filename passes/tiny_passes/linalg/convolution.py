@@ -166,17 +166,9 @@ def convolve_weight_gradient(x: Any, g: Any, geometry: ConvGeometry, weight_shap
 
 
 def _depthwise_weight_gradient(x: Any, g: Any, geometry: ConvGeometry, weight_shape: Shape) -> Any:
-    """One correlation a channel: [C, KH, KW, 1].
-
-    Floats are computed with channels innermost, which is faster. Integers with channels outermost,
-    the order of the result: IREE cannot tile the other one together with an integer update.
-    """
+    """One correlation a channel, computed with channels innermost: [C, KH, KW, 1]."""
     channels, kernel_height, kernel_width, _ = weight_shape
-    element, shape = element_name(g), (channels, kernel_height, kernel_width)
-    innermost = element == "f32"
     row, column, channel, y, z = dims(5)
-    if not innermost:
-        channel, row, column, y, z = dims(5)
     stride_y, stride_z = geometry.strides
     sums = generic(
         [
@@ -186,12 +178,8 @@ def _depthwise_weight_gradient(x: Any, g: Any, geometry: ConvGeometry, weight_sh
             ),
             (collapse(g, shape_of(g)[1:]), [y, z, channel]),
         ],
-        [
-            (zeros((*shape[1:], channels), element), [row, column, channel])
-            if innermost
-            else (zeros(shape, element), [channel, row, column])
-        ],
+        [(zeros((kernel_height, kernel_width, channels), element_name(g)), [row, column, channel])],
         "ppprr",
         lambda a, b, total: total + a * b,
     )
-    return expand(transpose(sums, (2, 0, 1)) if innermost else sums, weight_shape)
+    return expand(transpose(sums, (2, 0, 1)), weight_shape)

@@ -1,6 +1,5 @@
 """Rules of the integer updates: each returns the new value of the parameter's storage."""
 
-from math import prod
 from typing import Any
 
 from tiny_dialect.attributes import to_list
@@ -19,7 +18,6 @@ from tiny_passes.linalg.tensors import (
     flatten,
     gather,
     generic,
-    reshape,
 )
 
 _RANGES = {"i16": (-(2**15), 2**15 - 1), "i32": (-BIAS_LIMIT, BIAS_LIMIT)}
@@ -37,11 +35,7 @@ def _apply(op: Any, parameter: Any, total: Any, g_header: Any, rate: Any, align:
         inside = (old.to("i64") - step).at_most(high).at_least(low).to(element)
         return step.compare("eq", 0).select(old, inside)
 
-    # As a matrix: IREE cannot tile a convolution's sums together with a result of rank 4.
-    shape = shape_of(parameter)
-    rows = (shape[0], prod(shape[1:]))
-    operands = [reshape(parameter, rows), reshape(total, rows), multipliers]
-    return reshape(elementwise(operands, [element], body, channel_first=True), shape)
+    return elementwise([parameter, total, multipliers], [element], body, channel_first=True)
 
 
 def integer_conv2d_weight_update(

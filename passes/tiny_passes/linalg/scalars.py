@@ -70,6 +70,13 @@ class Scalar:
     def __or__(self, other: "Scalar | int") -> "Scalar":
         return Scalar(_arith.OrIOp(self.value, self._like(other).value).result)
 
+    def __xor__(self, other: "Scalar | int") -> "Scalar":
+        return Scalar(_arith.XOrIOp(self.value, self._like(other).value).result)
+
+    def shift_right_unsigned(self, count: int) -> "Scalar":
+        """`self >> count` with zeros shifted in."""
+        return Scalar(_arith.ShRUIOp(self.value, self._like(count).value).result)
+
     def __truediv__(self, other: "Scalar | float") -> "Scalar":
         return Scalar(_arith.DivFOp(self.value, self._like(other).value).result)
 

@@ -222,7 +222,7 @@ def collapse(x: Any, shape: Sequence[int]) -> Any:
     """`x` with runs of axes merged into those of `shape`."""
     if tuple(shape) == shape_of(x):
         return x
-    groups = _reassociation(_groups_of_axes(shape_of(x), shape))
+    groups = _reassociation(_groups_of_axes(shape_of(x), shape) if len(shape) else [])
     target = ir.RankedTensorType.get(list(shape), x.type.element_type)
     return _tensor.CollapseShapeOp(target, x, groups).result
 

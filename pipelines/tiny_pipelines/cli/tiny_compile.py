@@ -30,7 +30,9 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument(
         "--update", default="int16", help="storage of trained weights: int16 (default) float32"
     )
-    options.add_argument("--gradients", default="float32", help="gradient arithmetic: float32")
+    options.add_argument(
+        "--gradients", default="float32", help="gradient arithmetic: float32 (default) int16 int8"
+    )
     options.add_argument("--inference", action="store_true", help="no training: @infer alone")
     options.add_argument("--no-qas", action="store_true", help="no quantization-aware scaling")
     options.add_argument(

@@ -43,6 +43,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument(
         "--gradients", action="append", help="gradient arithmetic; repeat for several (all)"
     )
+    options.add_argument("--jobs", type=int, default=1, metavar="J", help="processes (1)")
     options.add_argument(
         "-o", "--output", default=".", metavar="DIR", help="folder of minimised cases (.)"
     )
@@ -91,10 +92,11 @@ def _search(options: argparse.Namespace, targets: Sequence[str]) -> None:
     for name in gradients:
         if name not in known:
             raise InvalidOption(f"--gradients {name}: choose from {', '.join(known)}")
-    if options.seed < 0 or options.seconds <= 0 or (options.count or 1) < 1:
-        raise InvalidOption("--seed takes 0 or more; --seconds and --count more than 0")
+    counts = (options.jobs, 1 if options.count is None else options.count)
+    if options.seed < 0 or options.seconds <= 0 or min(counts) < 1:
+        raise InvalidOption("--seed takes 0 or more; --seconds, --count and --jobs more than 0")
     every = DEFAULT_HOST_SHARE if options.host_every is None else max(0, options.host_every)
-    limits = Limits(options.seconds, options.count, targets, every, gradients)
+    limits = Limits(options.seconds, options.count, targets, every, gradients, options.jobs)
     campaign = run_campaign(
         options.seed, limits, Path(options.output), lambda line: print(line, file=sys.stderr)
     )

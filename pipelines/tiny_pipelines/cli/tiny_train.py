@@ -1,7 +1,13 @@
-"""`tiny-train`: the compiled training step on the host over a data set; accuracy and losses."""
+"""`tiny-train`: the compiled training step on the host over a data set; accuracy and losses.
+
+The state it trains is the device's own: int8 forward, the update rule of `--update`. Layers before
+the first trained one run once a sample; what they compute is kept for later epochs.
+"""
 
 import argparse
+import hashlib
 import io
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +17,9 @@ from typing import Any
 from tiny_dialect.errors import InvalidOption
 from tiny_pipelines.cli import entry
 
+_COLLAPSED = (
+    "the run has collapsed: from sample {} on the loss is above that of guessing; use a lower rate"
+)
 _LINE_SECONDS = 5.0
 _TERMINAL_SECONDS = 0.2
 
@@ -30,20 +39,28 @@ def _options() -> argparse.ArgumentParser:
     )
     add = options.add_argument
     add("input", metavar="MODEL", help="any format of tiny-import, or - for stdin")
-    add("--data", required=True, metavar="SET.npz", type=Path, help="samples and labels")
+    add("--data", required=True, metavar="SET", type=Path, help="an .npz file, or a folder of images")
     add("--scheme", metavar="NAME|FILE", help="what is trained: a published scheme or a JSON file")
     add("--classes", type=int, metavar="N", help="train a fresh float32 head for N classes")
-    add("--update", default="int16", metavar="KIND", help="int16 (default) or float32 masters")
+    add("--update", default="int16", metavar="KIND", help="int16 (default), float32, int8-stochastic; to compare: int8, int8-truncate")
+    add("--gradients", default="float32", metavar="KIND", help="float32 (default), int16 or int8")
     add("--no-qas", action="store_true", help="leave out quantization-aware scaling")
     length = options.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=int, metavar="E", help="passes over the data (default 1)")
-    length.add_argument("--steps", type=int, metavar="N", help="exactly N steps")
+    length.add_argument("--steps", type=int, metavar="N", help="exactly N updates")
     add("--lr", type=float, metavar="R", help="rate for one sample (default 0.1/256 = 0.00039)")
+    add("--propose-rate", action="store_true", help="choose it on a fifth of the training samples")
+    add("--rates", metavar="R,R", help="what --propose-rate tries (default 0.025 to 0.4, by 256)")
     add("--schedule", default="cosine", help="cosine (to 0, default) or constant")
+    add("--warmup", type=float, default=0.0, metavar="E", help="epochs in which the rate rises")
+    add("--batch", type=int, default=1, metavar="N", help="sum the gradients of N samples")
     add("--seed", type=int, default=0, metavar="S", help="head and sample order (default 0)")
     add("--limit-train", type=int, metavar="N", help="only the first N training samples")
     add("--limit-test", type=int, metavar="N", help="only the first N test samples")
     add("--threads", type=int, default=1, metavar="N", help="threads for one step (default 1)")
+    add("--checkpoint", type=Path, metavar="FILE", help="go on from FILE, and write it as it goes")
+    add("--log", type=Path, metavar="FILE", help="one JSON line an epoch, with test accuracy")
+    add("--curve", type=Path, metavar="FILE.svg", help="loss and accuracy over the epochs")
     add("-o", "--output", metavar="STATE.npz", help="write the trained parameters, by symbol")
     add("--json", action="store_true", help="print one JSON object with the result")
     return options
@@ -53,8 +70,8 @@ def _train(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from tiny_dialect.dialect import new_context
-    from tiny_pipelines.datasets import load_dataset
     from tiny_pipelines.experiment import DEFAULT_RATE, TrainingPlan, load_experiment
+    from tiny_pipelines.image_folders import open_dataset
 
     plan = TrainingPlan(
         epochs=1 if options.epochs is None else options.epochs,
@@ -62,8 +79,14 @@ def _train(options: argparse.Namespace) -> None:
         rate=DEFAULT_RATE if options.lr is None else options.lr,
         schedule=options.schedule,
         seed=options.seed,
+        batch=options.batch,
+        warmup=options.warmup,
     )
-    data = load_dataset(options.data)
+    if options.propose_rate and options.lr is not None:
+        raise InvalidOption("--propose-rate chooses the rate itself, drop --lr")
+    if options.rates is not None and not options.propose_rate:
+        raise InvalidOption("--rates is for --propose-rate")
+    data = open_dataset(options.data, (256, 256) if options.data.is_dir() else None)
     data = replace(
         data,
         train=data.train.limited(options.limit_train),
@@ -76,15 +99,65 @@ def _train(options: argparse.Namespace) -> None:
             experiment = load_experiment(
                 step, data, report=_ProgressLine(), threads=options.threads
             )
-        result = experiment.run(plan)
-        model = _model_name(step)
+        model, digest = _model_name(step), _digest(step)
+        proposal = _propose(options, experiment, plan) if options.propose_rate else None
+        if proposal is not None:
+            plan = replace(plan, rate=proposal.rate)
+        result = experiment.run(plan, _logging(options, model, digest))
     if options.output is not None:
         _write_state(options.output, experiment.model.state())
     record = {"model": model, **_settings(options, plan), **result.summary()}
+    if proposal is not None:
+        record["proposal"] = proposal.summary()
+    if result.collapsed_at is not None:
+        print(_COLLAPSED.format(result.collapsed_at), file=sys.stderr)
     if options.json:
         entry.print_json(record)
     elif options.output != entry.STANDARD_STREAM:
         print(_sentence(record))
+
+
+def _propose(options: argparse.Namespace, experiment: Any, plan: Any) -> Any:
+    from tiny_pipelines.rate_proposal import RATES, propose_rate
+
+    def tell(trial: Any) -> None:
+        reached = "collapsed" if trial.accuracy is None else f"{trial.accuracy:.1%}"
+        print(f"rate {trial.rate:.6f} ({trial.rate * 256:.3g}/256): {reached}", file=sys.stderr)
+
+    rates = RATES if options.rates is None else _rates(options.rates)
+    return propose_rate(experiment, plan, rates, tell=tell)
+
+
+def _rates(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InvalidOption(f"--rates {text}: expected numbers with commas between") from None
+
+
+def _digest(module: Any) -> str:
+    """What makes two training steps the same one for a checkpoint."""
+    from tiny_dialect.dialect import to_bytecode
+
+    return hashlib.sha256(to_bytecode(module)).hexdigest()[:16]
+
+
+def _logging(options: argparse.Namespace, model: str, digest: str) -> Any:
+    """What the run writes while it goes on."""
+    from tiny_pipelines.experiment import Logging
+    from tiny_pipelines.learning_curve import learning_curve
+
+    def on_epoch(epochs: list[dict[str, Any]]) -> None:
+        if options.log is not None:
+            lines = "".join(json.dumps(record) + "\n" for record in epochs)
+            entry.write_output(str(options.log), lines.encode())
+        if options.curve is not None:
+            title = f"{model} {options.scheme or ''} {options.update}"
+            entry.write_output(str(options.curve), learning_curve(epochs, title).encode())
+
+    watched = options.log is not None or options.curve is not None
+    run = {"model": digest, "data": str(options.data)}
+    return Logging(options.checkpoint, run, on_epoch, test_epochs=watched)
 
 
 def _training_step(options: argparse.Namespace, data: bytes, source: str) -> Any:
@@ -99,12 +172,25 @@ def _training_step(options: argparse.Namespace, data: bytes, source: str) -> Any
             for option in ("scheme", "classes"):
                 if getattr(options, option) is not None:
                     raise InvalidOption(f"is a training step already, drop --{option}", source)
+            if options.batch > 1 and "apply_updates" not in functions_of(module):
+                raise InvalidOption("was made without sums of gradients, drop --batch", source)
             return module
     from tiny_pipelines.training import TrainingOptions, build_training_step
 
     if options.scheme is None:
         raise InvalidOption("--scheme is needed to train a model")
-    chosen = TrainingOptions(options.scheme, options.update, qas=not options.no_qas)
+    chosen = TrainingOptions(
+        options.scheme,
+        options.update,
+        options.gradients,
+        qas=not options.no_qas,
+        seed=options.seed,
+        accumulate=options.batch > 1,
+        split_prefix=True,
+        # Both only save memory on a device, and change no result.
+        fuse_blocks=False,
+        row_overlap=False,
+    )
     module = import_bytes(data, source, options.classes, options.seed)
     return build_training_step(module, chosen, until="scheduled")
 
@@ -121,10 +207,13 @@ def _settings(options: argparse.Namespace, plan: Any) -> dict[str, Any]:
     return {
         "scheme": options.scheme,
         "update": options.update,
+        "gradients": options.gradients,
         "qas": not options.no_qas,
         "data": str(options.data),
         "rate": plan.rate,
         "schedule": plan.schedule,
+        "batch": plan.batch,
+        "warmup": plan.warmup,
         "seed": plan.seed,
     }
 

@@ -1,8 +1,11 @@
 """Cases from consecutive seeds until the time is up: counts, failures, their minimised files."""
 
+import itertools
+import multiprocessing
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ class Limits:
     host_every: int = DEFAULT_HOST_SHARE
     """One network in so many also runs on the host, where compilation takes longest; 0 for none."""
     gradients: Sequence[str] = ()
+    jobs: int = 1
     minimise_seconds: float = 60.0
 
 
@@ -103,13 +107,7 @@ def run_campaign(first_seed: int, limits: Limits, folder: Path, report: Report) 
     """Check cases from `first_seed` on; `report` hears of each failure, files go to `folder`."""
     campaign = Campaign(first_seed)
     start = time.monotonic()
-    while limits.count is None or campaign.networks < limits.count:
-        if time.monotonic() - start > limits.seconds:
-            break
-        number = campaign.networks
-        on_host = bool(limits.host_every) and number % limits.host_every == 0
-        case = random_case(first_seed + number, limits.gradients)
-        outcome = check(case.model(), limits.targets, host=on_host)
+    for case, outcome in _outcomes(first_seed, limits, start + limits.seconds):
         campaign.include(outcome)
         campaign.features.update(features_of(case))
         campaign.networks += 1
@@ -121,6 +119,35 @@ def run_campaign(first_seed: int, limits: Limits, folder: Path, report: Report) 
             report(f"seed {found.seed}: minimised; reproduce it with: tiny-difftest {found.file}")
         campaign.seconds = time.monotonic() - start
     return campaign
+
+
+def _outcomes(first_seed: int, limits: Limits, end: float) -> Iterator[tuple[Case, Outcome]]:
+    """Cases and what they showed, in the order of their seeds, none begun after `end`."""
+    numbers = range(limits.count) if limits.count is not None else itertools.count()
+    if limits.jobs == 1:
+        for number in numbers:
+            if time.monotonic() > end:
+                return
+            yield _checked(first_seed, number, limits)
+        return
+    # Processes of their own: MLIR, IREE and the emulator are not asked to share one.
+    with ProcessPoolExecutor(limits.jobs, multiprocessing.get_context("spawn")) as pool:
+        running: deque[Future[tuple[Case, Outcome]]] = deque()
+        for number in numbers:
+            if time.monotonic() > end:
+                break
+            running.append(pool.submit(_checked, first_seed, number, limits))
+            if len(running) > limits.jobs:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+def _checked(first_seed: int, number: int, limits: Limits) -> tuple[Case, Outcome]:
+    """The case `number` places behind `first_seed`, run."""
+    on_host = bool(limits.host_every) and number % limits.host_every == 0
+    case = random_case(first_seed + number, limits.gradients)
+    return case, check(case.model(), limits.targets, host=on_host)
 
 
 def described(failure: Failure) -> str:

@@ -35,6 +35,8 @@ class Options:
     alignment: int = 4
     fuse_blocks: str = "off"
     """`off`, `peak` (where it lowers the peak) or `all`."""
+    row_overlap: str = "off"
+    """Likewise."""
     fuse_updates: bool = True
 
     def pipeline(self, scheme: Path) -> str:
@@ -44,19 +46,27 @@ class Options:
         replaced = {
             "tiny-fuse-updates": None if self.fuse_updates else "",
             "tiny-fuse-blocks": "",
-            "tiny-reorder": f"{self._fusion()}tiny-reorder{{{in_place}}}",
+            "tiny-overlap-rows": "",
+            "tiny-reorder": f"{self._memory_passes()}tiny-reorder{{{in_place}}}",
             "tiny-plan-memory": f"tiny-plan-memory{{{in_place} alignment={self.alignment}}}",
         }
         passes = []
         for text in re.split(r",(?![^{]*})", pipeline_text(training)):
             new = replaced.get(text.split("{")[0])
             passes.append(text if new is None else new)
-        return ",".join(text for text in passes if text)
+        return ",".join([*(text for text in passes if text), "tiny-prove-bounds"])
 
-    def _fusion(self) -> str:
-        if self.fuse_blocks == "off":
-            return ""
-        return f"tiny-fuse-blocks{{all={str(self.fuse_blocks == 'all').lower()}}},"
+    def _memory_passes(self) -> str:
+        """The passes that change kernels for memory, each with a comma behind it."""
+        overlap = "off" if not self.in_place else self.row_overlap
+        text = ""
+        if self.fuse_blocks != "off":
+            options = {"all": self.fuse_blocks == "all", "row_overlap": overlap != "off"}
+            chosen = " ".join(f"{name}={str(on).lower()}" for name, on in options.items())
+            text += f"tiny-fuse-blocks{{{chosen}}},"
+        if overlap != "off":
+            text += f"tiny-overlap-rows{{all={str(overlap == 'all').lower()}}},"
+        return text
 
 
 @dataclass(frozen=True)

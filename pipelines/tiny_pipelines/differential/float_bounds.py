@@ -9,6 +9,7 @@ roundings. Integer results have no bound: they are equal.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 
 from tiny_dialect.attributes import to_array, to_list
 from tiny_dialect.ops.convolution import geometry
+from tiny_dialect.rounding import random_words, round_stochastic, truncated_difference
 from tiny_dialect.semantics import evaluate_op
+from tiny_dialect.semantics.backward import channel_sums, weight_gradient
 from tiny_dialect.semantics.convolution import convolve_weight_gradient
-from tiny_dialect.semantics.update import subtract_step
+from tiny_dialect.semantics.update import STEP_LIMIT, TRUNCATE, subtract_step
 from tiny_dialect.types import quantization, shape_of
 
 Array = NDArray[Any]
@@ -220,11 +223,28 @@ def _stored_terms(op: Any, operands: Any, errors: Any, shape: Any) -> tuple[Arra
     return np.abs(g), _off(errors[0], g), 1
 
 
-_UPDATE_TERMS: dict[str, Callable[..., tuple[Array, Array, int]]] = {
-    "tiny.apply_update": _stored_terms,
-    "tiny.conv2d_weight_update": _conv_terms,
-    "tiny.bias_update": _bias_terms,
-    "tiny.linear_weight_update": _outer,
+def _outer_gradient(op: Any, operands: Any, shape: Any) -> Array:
+    x, g = (operand.reshape(-1).astype(np.float64) for operand in operands[:2])
+    return np.outer(g, x)
+
+
+@dataclass(frozen=True)
+class _Update:
+    """Of an update op: its exact gradient, and what bounds the rounding of that."""
+
+    gradient: Callable[..., Array]
+    terms: Callable[..., tuple[Array, Array, int]]
+
+
+_STORED = _Update(lambda op, operands, shape: operands[0].astype(np.float64), _stored_terms)
+_CONV = _Update(lambda op, v, shape: weight_gradient(op, v[0], v[1], shape), _conv_terms)
+_UPDATES: dict[str, _Update] = {
+    "tiny.apply_update": _STORED,
+    "tiny.conv2d_weight_update": _CONV,
+    "tiny.stochastic_update": _STORED,
+    "tiny.stochastic_conv2d_weight_update": _CONV,
+    "tiny.bias_update": _Update(lambda op, operands, shape: channel_sums(operands[0]), _bias_terms),
+    "tiny.linear_weight_update": _Update(_outer_gradient, _outer),
 }
 
 
@@ -233,47 +253,65 @@ def updated_range(
 ) -> tuple[Array, Array]:
     """(lowest, highest) stored values after a correct float32 update of `operands[0]`.
 
-    The step is known up to a bound and `subtract_step` is monotone, so the stored value lies
-    between those of the largest and of the smallest step. An update not known here is exact.
+    The step is known up to a bound and what is stored falls with the step, so it lies between what
+    the largest and the smallest step leave. An update not known here is exact.
     """
     stored = operands[0]
     middle = stored.copy()
     with np.errstate(over="ignore", invalid="ignore"):
         evaluate_op(op, [middle, *operands[1:]])
-        terms = _UPDATE_TERMS.get(op.operation.name)
-        if terms is None:
+        update = _UPDATES.get(op.operation.name)
+        if update is None:
             return middle, middle
-        *inputs, rate = operands[1:]
-        magnitude, off, count = terms(op, inputs, errors[1:], stored.shape)
-        factors = to_array(op.attributes["factors"]) * np.float32(rate)
-        shaped = np.abs(factors.reshape(-1, *([1] * (stored.ndim - 1)))).astype(np.float64)
-        scale = shaped * np.ones(stored.shape)
+        inputs = operands[1:]
+        magnitude, off, count = update.terms(op, _before_rate(op, inputs), errors[1:], stored.shape)
+        factors = to_array(op.attributes["factors"]) * np.float32(_rate(op, operands))
+        shaped = factors.reshape(-1, *([1] * (stored.ndim - 1))) * np.ones(stored.shape)
+        scale = np.abs(shaped).astype(np.float64)
         bound = _sum_bound(count, magnitude * scale, off * scale, np.maximum(scale, 1.0) * 256)
         if stored.dtype == np.float32:
             bound = bound + ROUNDING * np.maximum(np.abs(stored), np.abs(middle)) * 2
-        loose = ~(bound + magnitude * scale < LARGEST)
-        return _extremes(op, operands, middle, np.where(loose, np.inf, bound))
+        bound = np.where(~(bound + magnitude * scale < LARGEST), np.inf, bound)
+        step = update.gradient(op, inputs, stored.shape) * shaped
+        return _extremes(op, operands, middle, step, bound)
 
 
-def _extremes(op: Any, operands: Any, middle: Array, bound: Array) -> tuple[Array, Array]:
+def _before_rate(op: Any, inputs: Sequence[Array]) -> Sequence[Array]:
+    """The operands of an update that its gradient is made of."""
+    names = list(op.operands)
+    return inputs[: names.index(op.rate) - 1]
+
+
+def _rate(op: Any, operands: Sequence[Array]) -> Array:
+    """The learning rate among the operands of an update."""
+    return operands[list(op.operands).index(op.rate)]
+
+
+def _extremes(
+    op: Any, operands: Any, middle: Array, step: Array, bound: Array
+) -> tuple[Array, Array]:
     """The stored values for steps up to `bound` larger and smaller; all values where infinite."""
     stored = operands[0]
     if stored.dtype == np.float32:
         return middle - bound, middle + bound
-    step = _step(op, operands)
-    made = [middle]
-    for delta in (step - bound, step + bound):
-        moved = stored.copy()
-        subtract_step(moved, delta)
-        made.append(moved)
+    made = [middle, *(_moved(op, operands, step + change) for change in (-bound, bound))]
     info = np.iinfo(stored.dtype)
     low, high = np.minimum.reduce(made), np.maximum.reduce(made)
     free = np.isinf(bound)
     return np.where(free, info.min, low), np.where(free, info.max, high)
 
 
-def _step(op: Any, operands: Any) -> Array:
-    """The step before rounding, float64: the update of a float32 zero of the same shape."""
-    probe = np.zeros(operands[0].shape, np.float32)
-    evaluate_op(op, [probe, *operands[1:]])
-    return -probe.astype(np.float64)
+def _moved(op: Any, operands: Any, step: Array) -> Array:
+    """What the rounding rule of `op` stores after a given step."""
+    stored = operands[0].copy()
+    limit = float(STEP_LIMIT)
+    limited = np.clip(np.where(np.isnan(step), limit, step), -limit, limit)
+    if "stream" in op.attributes:
+        counter = operands[list(op.operands).index(op.counter)]
+        words = random_words(op.stream.value, int(counter[0]), stored.size)
+        moved = stored.astype(np.int64) - round_stochastic(limited, words.reshape(stored.shape))
+        return np.clip(moved, -128, 127).astype(np.int8)
+    if "rounding" in op.attributes and op.attributes["rounding"].value == TRUNCATE:
+        return truncated_difference(stored, limited)
+    subtract_step(stored, step)
+    return stored

@@ -78,7 +78,9 @@ class _Maker:
     def input_shape(self) -> tuple[int, int, int]:
         """Height, width, channels; a fifth one-dimensional."""
         height, width = self.choose.randint(1, 13), self.choose.randint(1, 13)
-        if self.chance(0.2):
+        if self.chance(0.3):
+            width = height
+        elif self.chance(0.3):
             height, width = self.choose.choice(((1, 3 * width), (3 * height, 1)))
         return height, width, self.choose.choice((1, 2, 3, 3, 4, 5, 7, 8))
 
@@ -253,5 +255,6 @@ def _options(choose: random.Random, gradients: Sequence[str]) -> Options:
         in_place=choose.random() < 0.8,
         alignment=choose.choice((4, 4, 4, 8, 16)),
         fuse_blocks=choose.choice(("off", "off", "peak", "all")),
-        fuse_updates=choose.random() < 0.85,
+        row_overlap=choose.choice(("off", "off", "peak", "all")),
+        fuse_updates=choose.random() < 0.85 or gradient != FLOAT_GRADIENTS,
     )

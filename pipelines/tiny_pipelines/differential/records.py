@@ -248,9 +248,13 @@ def _weights(rng: np.random.Generator, style: str, shape: tuple[int, ...]) -> ND
 
 
 def _kill(rng: np.random.Generator, dead: int, scales: NDArray[np.float64], bias: Array) -> None:
-    """Make the first `dead` channels what quantizers make of channels without information."""
+    """Make the first `dead` channels what quantizers make of channels without information.
+
+    Some keep their scale, so that their saturated bias reaches the far ends of requantization.
+    """
     count = min(dead, len(scales))
-    scales[:count] = 10.0 ** rng.uniform(-9, -6, count)
+    small = 10.0 ** rng.uniform(-9, -6, count)
+    scales[:count] = np.where(rng.random(count) < 0.75, small, scales[:count])
     bias[:count] = rng.choice(_SATURATED_BIASES, count)
 
 

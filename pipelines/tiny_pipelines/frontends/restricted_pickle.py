@@ -8,7 +8,8 @@ ever looked up. Work and memory are bounded by the size of the file and by fixed
 
 import math
 import pickletools
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -38,6 +39,18 @@ _LITERALS = frozenset(
 )
 _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _FRAMING = frozenset({"PROTO", "FRAME"})
+
+
+def _operations(data: bytes) -> Iterator[tuple[Any, Any, int | None]]:
+    """The opcodes of `data`, without the warnings that damaged text opcodes raise."""
+    operations = pickletools.genops(data)
+    while True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            operation = next(operations, None)
+        if operation is None:
+            return
+        yield operation
 
 
 @dataclass(eq=False)
@@ -105,7 +118,7 @@ class _Machine:
     def run(self, data: bytes) -> Any:
         opcodes = 0
         try:
-            for opcode, argument, position in pickletools.genops(data):
+            for opcode, argument, position in _operations(data):
                 self.position = int(position or 0)
                 opcodes += 1
                 if opcodes > MAX_OPCODES:

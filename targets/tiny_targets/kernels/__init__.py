@@ -19,7 +19,9 @@ from tiny_targets.kernels import (  # noqa: F401
     integer_update,
     integer_weight_update,
     pointwise,
+    pointwise_gradients,
     pooling,
+    residual_add,
     updates,
 )
 from tiny_targets.kernels.kernel import Kernel, KernelCall, Scratch, Table

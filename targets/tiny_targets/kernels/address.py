@@ -131,3 +131,16 @@ def walk(
 
 def _wrap(value: Any) -> Any:
     return Address(value) if str(value.type) == "!llvm.ptr" else Scalar(value)
+
+
+class Elements:
+    """Elements of memory by their address, with the indexing of a `Buffer`."""
+
+    def __init__(self, element: str) -> None:
+        self.element = element
+
+    def __getitem__(self, place: Address) -> Scalar:
+        return place.load(self.element)
+
+    def __setitem__(self, place: Address, scalar: Scalar) -> None:
+        place.store(scalar, self.element)

@@ -2,9 +2,9 @@
 
     bias | shift | multiplier | rounding | taps, row after row
 
-Taps are words of two int16 (`tap_pairs`), bytes or floats. The record is made on the device, so that frozen,
-trained and partly trained weights run the same loops and stored weights stay row-major. Elements of
-the gather plane are raw: what the zero point adds to a sum is taken from the bias.
+Taps are words of two int16 (`tap_pairs`), bytes or floats. The record is made on the device, so
+frozen, trained and partly trained weights run the same loops, and weights stay row-major. Elements
+of the gather plane are raw: what the zero point adds to a sum is taken from the bias.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from tiny_dialect.types import element_name, quantization, shape_of
 from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of
 from tiny_targets.kernels.nest import Nest
 from tiny_targets.kernels.numerics import round_half_even
-from tiny_targets.kernels.primitives import Primitives
+from tiny_targets.kernels.primitives import Primitives, settled
 from tiny_targets.kernels.rescale import Rescaling
 from tiny_targets.kernels.scalar import Index, Scalar, clamp
 from tiny_targets.kernels.tap_pairs import Pair
-from tiny_targets.kernels.weights import constant_of
+from tiny_targets.kernels.weights import constant_of, trained_rows
 
 _BIAS, _SHIFT, _MULTIPLIER, _TAPS = 0, 4, 8, 16
 """Byte offsets; the rounding follows the multiplier."""
@@ -75,10 +75,7 @@ class ChannelRecord:
         self._frozen = address_of(nest.read(op.w))
         self._rows = self._trained = None
         if op.trained is not None:
-            rows = np.full(shape_of(op.w)[0], -1, np.int16)
-            channels = to_list(op.attributes["trained_channels"])
-            rows[channels] = np.arange(len(channels))
-            self._rows = nest.read(rows)
+            self._rows = nest.read(trained_rows(op))
             self._trained = address_of(nest.read(op.trained))
             self._trained_storage = element_name(op.trained)
         self._bind_biases(op)
@@ -157,7 +154,7 @@ class ChannelRecord:
         words: list[Scalar] = []
         for u in range(height):
             taps = [read(u * width + v) for v in range(width)]
-            total = total + self._sum(taps)
+            total = settled(total + self._sum(taps)) if self._sums_taps else total
             if self._layout.element != "i16":
                 self._store_row(taps, u)
                 continue
@@ -209,6 +206,7 @@ class ChannelRecord:
 
 
 def weight_reader(taps: Address, storage: str) -> _Reader:
+    """Reads the int8 weight number `tap` behind `taps`, stored as `i8`, `i16` master or `f32`."""
     width = ELEMENT_BYTES[storage]
 
     def read(tap: int) -> Scalar:

@@ -153,6 +153,9 @@ class Convolution:
         self._bias = nest.read(op.bias)
         self._requantize = Requantizer(nest, *quantize_multipliers(factors))
 
+    def prepare(self) -> None:
+        """Nothing comes before the rows."""
+
     def emit_row(self, oh: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
         """Compute row `oh` of `y`, and of the clamp mask where there is one.
 

@@ -3,119 +3,37 @@
 In an NHWC image the part of a window that lies in one row is contiguous: `kernel width x channels`
 elements, `stride x channels` further for each output. So the rows of a band are widened once into
 padded rows in scratch memory (`plane`), the weights of all output channels into a panel, and blocks
-of pixels by channels walk both. With `dot2` the elements are int16 in pairs; a window that starts at
-half a word begins with a zero weight instead.
-
-    panel, a block of channels after the other: bias | multiplier | rounding | shift | weights
-    weights of a block: row of the window, step, channel
+of pixels by channels walk both. With `dot2` the elements are int16 in pairs; a window that starts
+at half a word begins with a zero weight instead.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tiny_dialect.attributes import to_list
-from tiny_dialect.types import element_name, quantization, shape_of
-from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of, walk
-from tiny_targets.kernels.channel_record import weight_reader
+from tiny_dialect.types import quantization
+from tiny_targets.kernels.address import Address, address_of, walk
+from tiny_targets.kernels.dense_panel import Dense, DensePanel, dense_of
 from tiny_targets.kernels.masks import put_bits
-from tiny_targets.kernels.nest import Nest, Span
-from tiny_targets.kernels.plane import Plane, PlaneWriter
-from tiny_targets.kernels.primitives import Primitives, primitives_of, settled
+from tiny_targets.kernels.nest import Buffer, Nest, Span
+from tiny_targets.kernels.plane import PlaneWriter
+from tiny_targets.kernels.primitives import primitives_of, settled
 from tiny_targets.kernels.rescale import Rescaling, rescaling_of
-from tiny_targets.kernels.scalar import Index, Scalar, clamp, minimum
-from tiny_targets.kernels.scratch import ScratchWish, scratch_of
-from tiny_targets.kernels.weights import sum_bounds
-from tiny_targets.kernels.windows import Axis, axes
-
-LANES = {"dot2": (2, 2), "f32": (2, 4), "i16": (2, 4)}
-"""Pixels and channels of a block."""
+from tiny_targets.kernels.rows import Rows
+from tiny_targets.kernels.scalar import Index, Scalar, minimum
+from tiny_targets.kernels.scratch import scratch_of
+from tiny_targets.kernels.windows import Axis
 
 UNROLLED_STEPS = 24
-"""Steps of a window up to which a block of word pairs is straight code; else its rows are a loop."""
+"""Steps of a window up to which a block of word pairs is straight code; else rows are a loop."""
 
 LONGEST_ROW = 16
 """Steps up to which a row of the window is straight code."""
 
 _ROW_UNROLL = 4
-_EXACT_FLOAT = 2**24
-_BAND_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class Dense:
-    """What the code of a dense convolution is chosen by."""
-
-    plane: Plane
-    """Of elements, not of pixels: its horizontal axis counts channels in."""
-    element: str
-    pairs: bool
-    outputs: int
-    lanes: tuple[int, int]
-    heads: int
-    """Words of a channel before its weights: bias and multiplier, and rounding and shift."""
-
-    @property
-    def lead(self) -> int:
-        """Elements before the first window of a row that are read with it."""
-        return self.plane.window % 2 if self.pairs and self.aligned else 0
-
-    @property
-    def aligned(self) -> bool:
-        """True where all windows start alike within a word."""
-        return self.plane.horizontal.stride % 2 == 0 or self.plane.horizontal.output == 1
-
-    @property
-    def steps(self) -> int:
-        """Weight operands of one row of the window: words of two, or elements."""
-        across = self.lead + self.plane.horizontal.kernel
-        return -(-across // 2) if self.pairs else across
-
-    @property
-    def step_bytes(self) -> int:
-        """Of one weight operand."""
-        return 4 if self.pairs else self.plane.element_bytes
-
-    def block_bytes(self, lanes: int) -> int:
-        """The panel of a block of `lanes` channels."""
-        return lanes * (4 * self.heads + self.weight_bytes)
-
-    @property
-    def weight_bytes(self) -> int:
-        """The weights of one channel, whole words."""
-        return -(-self.plane.vertical.kernel * self.steps * self.step_bytes // 4) * 4
-
-    @property
-    def scratch_bytes(self) -> int:
-        """The panel of all channels, then the rows."""
-        return self.block_bytes(self.outputs) + self.plane.bytes + 8
-
-
-def dense_of(op: Any, target: Any) -> Dense | None:
-    """The form of a `conv2d` with one group; None for any other, or where only 64 bits will do."""
-    shape, rescaling = shape_of(op.w), rescaling_of(op)
-    if op.groups.value != 1 or rescaling is None:
-        return None
-    pairs = primitives_of(target).has_dot2
-    exact = target.has("fpu") and int(sum_bounds(op).max()) < _EXACT_FLOAT
-    element = "f32" if exact and not pairs else "i16"
-    down, across = axes(op, op.x, op.y, shape)
-    inputs = shape[3]
-    elements = Axis(
-        across.input * inputs, across.output, across.kernel * inputs, across.stride * inputs,
-        across.pad * inputs,
-    )  # fmt: skip
-    plane = Plane.of(down, elements, element, _BAND_BYTES)
-    lanes = LANES["dot2" if pairs else element]
-    return Dense(plane, element, pairs, shape[0], lanes, 2 if rescaling.uniform else 4)
-
-
-def dense_scratch(op: Any, target: Any) -> ScratchWish | None:
-    """Weights and rows of a dense `conv2d`."""
-    form = dense_of(op, target)
-    return None if form is None else ScratchWish([form.scratch_bytes])
 
 
 def emit_dense(nest: Nest, op: Any, target: Any) -> bool:
@@ -123,166 +41,116 @@ def emit_dense(nest: Nest, op: Any, target: Any) -> bool:
     form, rescaling = dense_of(op, target), rescaling_of(op)
     if form is None or rescaling is None or scratch_of(op) < form.scratch_bytes:
         return False
-    DenseEmitter(nest, op, form, rescaling, primitives_of(target)).emit()
+    x, y = address_of(nest.read(op.x)), address_of(nest.write(op.y))
+    mask = None if op.mask is None else nest.write(op.mask)
+    start = address_of(nest.scratch((form.scratch_bytes // 4,), "i32"))
+    emitter = DenseEmitter(nest, op, form, rescaling, target, start)
+    emitter.prepare()
+    emitter.emit_image(x, y, mask)
     return True
 
 
-class _Panel:
-    """The weights of all channels in the order of use; written once."""
+@dataclass(frozen=True)
+class _Place:
+    """Where the mask bits of a block go."""
 
-    def __init__(
-        self, nest: Nest, op: Any, core: Primitives, form: Dense, rescaling: Rescaling, start: Address
-    ) -> None:
-        self._nest, self._core, self._form, self._rescaling = nest, core, form, rescaling
-        self.start = start
-        self._shape = shape_of(op.w)
-        self._storage = element_name(op.w)
-        self._stored = address_of(nest.read(op.w))
-        self._trained = None
-        if op.trained is not None:
-            channels = np.array(to_list(op.attributes["trained_channels"]), np.int16)
-            self._channels, self._count = nest.read(channels), len(channels)
-            self._trained = address_of(nest.read(op.trained))
-            self._trained_storage = element_name(op.trained)
-        tables: list[Any] = [op.bias, rescaling.multipliers]
-        if not rescaling.uniform:
-            half = 1 << (rescaling.shifts.astype(np.int64) - 1)
-            tables += [half.astype(np.int32), rescaling.shifts]
-        self._tables = [nest.read(table) for table in tables]
+    mask: Buffer | None
+    pixel: Index
+    channel: Scalar | None
 
-    def fill(self) -> None:
-        """All blocks, the last one of the channels that are left."""
-        lanes = self._form.lanes[1]
-        outputs, size = self._form.outputs, self._form.block_bytes(lanes)
-        for block in self._nest.loop(outputs // lanes):
-            self._fill_block(block * lanes, lanes, self.start + block * size)
-        rest = outputs % lanes
-        if rest:
-            self._fill_block(outputs - rest, rest, self.start + outputs // lanes * size)
+    def at(self, *channel: Scalar) -> "_Place":
+        """The same from a channel on."""
+        return replace(self, channel=channel[0]) if channel else self
 
-    def _fill_block(self, first: Index, lanes: int, target: Address) -> None:
-        limit = self._rescaling.bias_limit
-        for lane in self._nest.loop(lanes):
-            channel, head = first + lane, target + lane * 4
-            for row, table in enumerate(self._tables):
-                word = table[channel]
-                if row == 0 and limit is not None:
-                    word = clamp(word, -limit, limit)
-                (head + row * lanes * 4).store(word, "i32")
-            weights = target + 4 * lanes * self._form.heads + lane * self._form.step_bytes
-            self._fill_lane(channel, lanes, weights)
-
-    def _fill_lane(self, channel: Index, lanes: int, target: Address) -> None:
-        form = self._form
-        length, height = form.plane.horizontal.kernel, form.plane.vertical.kernel
-        size = ELEMENT_BYTES[self._storage]
-        source = self._stored + channel * (length * height * size)
-        row_bytes = form.steps * form.step_bytes * lanes
-        for u in self._nest.loop(height):
-            row, to = source + u * (length * size), target + u * row_bytes
-            if form.pairs:
-                self._clear_ends(to, lanes)
-            read = weight_reader(row, self._storage)
-            for e in self._nest.loop(length):
-                self._store(to, e, lanes, read(e))
-            if self._trained is not None:
-                self._overwrite(channel, u, to, lanes)
-
-    def _clear_ends(self, row: Address, lanes: int) -> None:
-        """Zero the halves before the first weight and behind the last."""
-        for step in {0, self._form.steps - 1}:
-            (row + step * 4 * lanes).store(self._nest.number(0), "i32")
-
-    def _store(self, row: Address, element: Index, lanes: int, value: Scalar) -> None:
-        form = self._form
-        if form.pairs:
-            place = self._nest.index(element + form.lead)
-            offset = (place // 2) * (4 * lanes) + (place % 2) * 2
-            (row + offset).store(value, "i16")
+    def put(self, nest: Nest, inside: list[list[Scalar]]) -> None:
+        """Store the bits of a block, by pixel and channel."""
+        if self.mask is None or self.channel is None:
             return
-        offset = element * (form.step_bytes * lanes)
-        (row + offset).store(value.as_float() if form.element == "f32" else value, form.element)
-
-    def _overwrite(self, channel: Index, u: Index, row: Address, lanes: int) -> None:
-        """The trained input channels of one row of the window."""
-        assert self._trained is not None
-        _, height, width, inputs = self._shape
-        size = ELEMENT_BYTES[self._trained_storage]
-        source = (channel * height + u) * (width * self._count)
-        for v in self._nest.loop(width):
-            for i in self._nest.loop(self._count):
-                at = self._trained + (source + v * self._count + i) * size
-                element = self._channels[i].as_index() + v * inputs
-                value = weight_reader(at, self._trained_storage)(0)
-                self._store(row, element, lanes, value)
+        for pixel, bits in enumerate(inside):
+            put_bits(nest, self.mask, self.pixel + pixel, self.channel.as_index(), bits)
 
 
 class DenseEmitter:
-    """The arguments of one kernel, and its code."""
+    """The arguments of one kernel, and its code; `prepare` comes before all rows."""
 
     def __init__(
-        self, nest: Nest, op: Any, form: Dense, rescaling: Rescaling, core: Primitives
+        self, nest: Nest, op: Any, form: Dense, rescaling: Rescaling, target: Any, start: Address
     ) -> None:
-        self._nest, self._form, self._rescaling, self._core = nest, form, rescaling, core
+        self._nest, self._form, self._rescaling = nest, form, rescaling
+        self._core = core = primitives_of(target)
         self._limits = [int(bound) for bound in to_list(op.attributes["clamp"])]
-        self._x = address_of(nest.read(op.x))
-        self._y = address_of(nest.write(op.y))
-        self._mask = None if op.mask is None else nest.write(op.mask)
-        start = address_of(nest.scratch((form.scratch_bytes // 4,), "i32"))
-        self._panel = _Panel(nest, op, core, form, rescaling, start)
+        # A constant in the code would be added apart; a scalar goes into the product.
+        self._offset = nest.read(np.array([rescaling.offset], np.int32))[0]
+        self._panel = DensePanel(nest, op, form, rescaling, start)
         self._rows = start + form.block_bytes(form.outputs)
         self._writer = PlaneWriter(
             nest, core, form.plane, self._rows, quantization(op.x)[1], 1, centred=True
         )
 
-    def emit(self) -> None:
-        """All bands."""
-        nest, plane = self._nest, self._form.plane
+    @property
+    def vertical(self) -> Axis:
+        """Of rows."""
+        return self._form.plane.vertical
+
+    def prepare(self) -> None:
+        """Write the panel and the pads of the rows."""
         self._panel.fill()
         self._writer.clear()
+
+    def emit_image(self, x: Address, y: Address, mask: Buffer | None) -> None:
+        """All rows, a band after the other."""
+        nest, plane = self._nest, self._form.plane
         down, width = plane.vertical, plane.horizontal.output
         for band in nest.loop(plane.bands):
             if plane.bands == 1:
-                self._writer.gather_all(self._x)
+                self._writer.gather_all(x)
             else:
-                self._writer.gather_band(self._x, band)
+                self._writer.gather_band(x, band)
             first = band * plane.band_rows
             for row in nest.loop(Span(0, minimum(down.output - first, plane.band_rows))):
                 window = self._rows + row * (down.stride * plane.row_bytes)
-                self._emit_row(window, (first + row) * width)
+                pixel = (first + row) * width
+                self._emit_row(window, y + pixel * self._form.outputs, mask, pixel)
 
-    def _emit_row(self, window: Address, pixel: Index) -> None:
-        """One row of outputs, the first of them number `pixel`."""
+    def emit_row(self, oh: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
+        """Row `oh` of `y`, from the rows of `x` that its window meets."""
+        down, width = self.vertical, self._form.plane.horizontal.output
+        self._writer.gather_window(x.address, oh * down.stride - down.pad)
+        self._emit_row(self._rows, y.address(oh), mask, oh * width)
+
+    def _emit_row(self, window: Address, y: Address, mask: Buffer | None, pixel: Index) -> None:
+        """One row of outputs, the first of them number `pixel` of the mask."""
         lanes, width = self._form.lanes[0], self._form.plane.horizontal.output
         step = self._form.plane.horizontal.stride * self._form.plane.element_bytes
-        for block in self._nest.loop(width // lanes):
-            self._emit_pixels(window + block * (lanes * step), pixel + block * lanes, lanes)
+        outputs = self._form.outputs
         rest = width % lanes
+        for block in self._nest.loop(width // lanes):
+            place = _Place(mask, pixel + block * lanes, None)
+            start = window + block * (lanes * step)
+            self._emit_pixels(start, y + block * (lanes * outputs), place, lanes)
         if rest:
             first = width - rest
-            self._emit_pixels(window + first * step, pixel + first, rest)
+            place = _Place(mask, pixel + first, None)
+            self._emit_pixels(window + first * step, y + first * outputs, place, rest)
 
-    def _emit_pixels(self, window: Address, pixel: Index, count: int) -> None:
+    def _emit_pixels(self, window: Address, y: Address, place: _Place, count: int) -> None:
         """`count` neighbouring pixels, all channels."""
-        form = self._form
+        form, panel = self._form, self._panel.start
         lanes, outputs = form.lanes[1], form.outputs
-        y, panel = self._y + pixel * outputs, self._panel.start
-        full = outputs // lanes
+        full, rest = outputs // lanes, outputs % lanes
 
         def block(panel: Address, y: Address, *channel: Scalar) -> tuple[Any, ...]:
-            spot = (pixel, channel[0]) if channel else None
-            self._emit_block(window, panel, y, (count, lanes), spot)
+            self._emit_block(window, panel, y, (count, lanes), place.at(*channel))
             following = tuple(c + lanes for c in channel)
             return panel + form.block_bytes(lanes), y + lanes, *following
 
         if full:
             size = full * form.block_bytes(lanes)
-            first = () if self._mask is None else (self._nest.number(0),)
+            first = () if place.mask is None else (self._nest.number(0),)
             panel, y, *_ = walk(panel + size, (panel, y, *first), block)
-        rest = outputs % lanes
         if rest:
-            spot = None if self._mask is None else (pixel, self._nest.number(full * lanes))
-            self._emit_block(window, panel, y, (count, rest), spot)
+            last = place.at(self._nest.number(full * lanes))
+            self._emit_block(window, panel, y, (count, rest), last)
 
     def _emit_block(
         self,
@@ -290,16 +158,14 @@ class DenseEmitter:
         panel: Address,
         y: Address,
         shape: tuple[int, int],
-        spot: tuple[Index, Scalar] | None,
+        place: _Place,
     ) -> None:
-        """The outputs of a block of pixels by channels; `spot` is its first one, for the mask."""
+        """The outputs of a block of pixels by channels."""
         pixels, lanes = shape
         biases = self._words(panel, lanes)
         totals = self._sums(window, panel + 4 * lanes * self._form.heads, biases, shape)
         inside: list[list[Scalar]] = []
-        heads = [
-            self._words(panel + 4 * lanes * row, lanes) for row in range(1, self._form.heads)
-        ]
+        heads = [self._words(panel + 4 * lanes * row, lanes) for row in range(1, self._form.heads)]
         for pixel in range(pixels):
             line: list[Scalar] = []
             for lane in range(lanes):
@@ -309,16 +175,13 @@ class DenseEmitter:
                 (y + (pixel * self._form.outputs + lane)).store(limited, "i8")
                 line.append(limited.equals(value))
             inside.append(line)
-        if spot is not None and self._mask is not None:
-            number, channel = spot
-            for pixel, bits in enumerate(inside):
-                put_bits(self._nest, self._mask, number + pixel, channel.as_index(), bits)
+        place.put(self._nest, inside)
 
     def _rescaled(self, total: Scalar, head: list[Scalar]) -> Scalar:
         rescaling = self._rescaling
         high = self._core.high_product(total, head[0])
         if rescaling.uniform:
-            return (high + rescaling.offset) >> rescaling.shift
+            return (high + self._offset) >> rescaling.shift
         return ((high + head[1]) >> head[2]) + rescaling.zero
 
     def _words(self, start: Address, count: int) -> list[Scalar]:
@@ -407,10 +270,8 @@ class DenseEmitter:
                     totals[i] = product(x, operands[lane], totals[i])
         return totals if form.pairs else [settled(total) for total in totals]
 
-    def _element_reader(
-        self, row: Address, count: int, reach: int
-    ) -> Callable[[int], Scalar]:
-        """Reads the operand at a byte offset of the row, each only once; words in pairs if aligned."""
+    def _element_reader(self, row: Address, count: int, reach: int) -> Callable[[int], Scalar]:
+        """Reads the operand at a byte offset of the row, each once; words in pairs if aligned."""
         form = self._form
         loaded: dict[int, Scalar] = {}
 

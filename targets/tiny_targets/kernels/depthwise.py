@@ -1,27 +1,29 @@
 """Depthwise convolution: a channel at a time from a gather plane, several outputs side by side.
 
 For each output channel its record is prepared (`channel_record`), its input channel is gathered
-(`plane`), and each row of outputs is computed in groups that share the taps. With `dot2` a step is a
-product of int16 pairs (`tap_pairs`); without, taps and elements are bytes and the few taps of a
-small window stay in registers.
+(`plane`), and each row of outputs is computed in groups that share the taps. With `dot2` a step is
+a product of int16 pairs (`tap_pairs`); without, taps and elements are floats or bytes, and the few
+taps of a small window stay in registers.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tiny_dialect.ops.convolution import is_depthwise
 from tiny_dialect.types import quantization, shape_of
 from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of, walk
 from tiny_targets.kernels.channel_record import ChannelRecord, RecordLayout
-from tiny_targets.kernels.nest import Nest
+from tiny_targets.kernels.nest import Buffer, Nest
 from tiny_targets.kernels.plane import BAND_BYTES, Plane, PlaneWriter
 from tiny_targets.kernels.primitives import Primitives, primitives_of, settled
 from tiny_targets.kernels.rescale import Rescaling, rescaling_of
+from tiny_targets.kernels.rows import Rows
 from tiny_targets.kernels.scalar import Index, Scalar, minimum, select
 from tiny_targets.kernels.scratch import ScratchWish, scratch_of
 from tiny_targets.kernels.tap_pairs import Pair, row_products, weight_words
 from tiny_targets.kernels.weights import sum_bounds
-from tiny_targets.kernels.windows import axes
+from tiny_targets.kernels.windows import Axis, axes
 
 OUTPUTS = 4
 """Outputs side by side: six live accumulators are the limit, and a step must be whole words."""
@@ -56,6 +58,11 @@ class Depthwise:
     def outputs(self) -> int:
         """Output channels."""
         return self.channels * self.multiplier
+
+    @property
+    def one_row(self) -> "Depthwise":
+        """The same with a plane for one output row."""
+        return replace(self, plane=self.plane.window_only)
 
     @property
     def scratch_bytes(self) -> int:
@@ -120,17 +127,14 @@ class _Words:
 
 
 class DepthwiseEmitter:
-    """The arguments of one kernel, and its code."""
+    """The arguments of one kernel, and its code, from one end of an image to the other."""
 
     def __init__(
-        self, nest: Nest, op: Any, form: Depthwise, rescale: Rescaling, target: Any
+        self, nest: Nest, op: Any, form: Depthwise, rescale: Rescaling, target: Any, start: Address
     ) -> None:
         self._nest, self._form = nest, form
         self._core = primitives_of(target)
-        self._x = address_of(nest.read(op.x))
-        self._y = address_of(nest.write(op.y))
-        self._mask = None if op.mask is None else nest.write(op.mask)
-        start = address_of(nest.scratch((form.scratch_bytes // 4,), "i32"))
+        self._mask_bytes = 0 if op.mask is None else -(-form.outputs // 8)
         self._record = ChannelRecord(nest, op, self._core, form.layout, rescale, start)
         self._plane = start + form.layout.bytes
         zero = quantization(op.x)[1]
@@ -138,29 +142,67 @@ class DepthwiseEmitter:
         self._register_taps: list[Scalar] | None = None
         self._bit = nest.number(0)
 
-    def emit(self) -> None:
-        """All channels."""
-        nest, form = self._nest, self._form
+    @property
+    def vertical(self) -> Axis:
+        """Of rows."""
+        return self._form.plane.vertical
+
+    def prepare(self) -> None:
+        """Nothing is kept from row to row."""
+
+    def emit_image(self, x: Address, y: Address, mask: Address | None) -> None:
+        """All rows, a channel after the other."""
+        down, plane = self.vertical, self._form.plane
+        row_outputs = plane.horizontal.output
         self._writer.clear()
-        self._clear_mask()
-        for source in nest.loop(form.channels):
-            for number in nest.loop(form.multiplier):
+        self._clear_mask(mask, down.output * row_outputs)
+        for source, channel in self._channels():
+            for band in self._nest.loop(plane.bands):
+                if plane.bands == 1:
+                    self._writer.gather_all(x + source)
+                else:
+                    self._writer.gather_band(x + source, band)
+                first = band * plane.band_rows
+                place = self._place(channel, y, mask, first * row_outputs)
+                self._emit_rows(place, minimum(down.output - first, plane.band_rows))
+
+    def emit_row(self, oh: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
+        """Row `oh` of `y`, from the rows of `x` that its window meets: a plane of one row."""
+        down, row_outputs = self.vertical, self._form.plane.horizontal.output
+        bits = None
+        if mask is not None:
+            bits = address_of(mask) + oh * (row_outputs * self._mask_bytes)
+        self._writer.clear()
+        self._clear_mask(bits, row_outputs)
+        for source, channel in self._channels():
+            self._writer.gather_window(
+                lambda row, source=source: x.address(row) + source, oh * down.stride - down.pad
+            )
+            self._emit_row(self._place(channel, y.address(oh), bits, 0))
+
+    def _channels(self) -> Iterator[tuple[Index, Index]]:
+        """(input channel, output channel), its record prepared."""
+        form = self._form
+        for source in self._nest.loop(form.channels):
+            for number in self._nest.loop(form.multiplier):
                 channel = source * form.multiplier + number
                 self._prepare(channel)
-                for band in nest.loop(form.plane.bands):
-                    if form.plane.bands == 1:
-                        self._writer.gather_all(self._x + source)
-                    else:
-                        self._writer.gather_band(self._x + source, band)
-                    self._emit_rows(channel, band)
+                yield source, channel
 
-    def _clear_mask(self) -> None:
+    def _place(self, channel: Index, y: Address, mask: Address | None, first: Index) -> _Place:
+        """The outputs of a channel from pixel `first` on, the plane's first row behind them."""
+        bits = mask
+        if mask is not None:
+            bits = mask + self._nest.index(channel) // 8 + first * self._mask_bytes
+        return _Place(self._plane, y + channel + first * self._form.outputs, bits)
+
+    def _clear_mask(self, mask: Address | None, pixels: int) -> None:
         """Bits are added a channel at a time."""
-        if self._mask is None:
+        if mask is None:
             return
-        start, zero = address_of(self._mask), self._nest.number(0)
-        for word in self._nest.loop(-(-self._mask.shape[0] * self._mask.shape[1] // 4)):
-            (start + word * 4).store(zero, "i32")
+        zero = self._nest.number(0)
+        for byte in self._nest.loop(pixels * self._mask_bytes):
+            (mask + byte).store(zero, "i8")
 
     def _prepare(self, channel: Index) -> None:
         self._record.prepare(channel)
@@ -170,29 +212,19 @@ class DepthwiseEmitter:
             self._register_taps = [
                 (self._record.taps + t * size).load(element) for t in range(taps)
             ]
-        if self._mask is not None:
+        if self._mask_bytes:
             number = self._nest.index(channel).as_integer()
             self._bit = self._nest.number(1) << (number & 7)
 
-    def _emit_rows(self, channel: Index, band: Index) -> None:
-        """The output rows of a band."""
-        form, plane = self._form, self._form.plane
-        down, across = plane.vertical, plane.horizontal
-        first = band * plane.band_rows
-        count: Index = minimum(down.output - first, plane.band_rows)
-        row_bytes = across.output * form.outputs
-        mask = None
-        if self._mask is not None:
-            mask_row = across.output * self._mask.shape[1]
-            mask = address_of(self._mask) + self._nest.index(channel) // 8 + first * mask_row
-        place = _Place(self._plane, self._y + channel + first * row_bytes, mask)
-        step = down.stride * plane.row_bytes
+    def _emit_rows(self, place: _Place, count: Index) -> None:
+        """`count` output rows, of which the plane holds the windows."""
+        step = self.vertical.stride * self._form.plane.row_bytes
 
         def row(*carried: Address) -> tuple[Address, ...]:
             after = self._emit_row(_Place(*carried))
             return (carried[0] + step, *after.carried[1:])
 
-        if down.output == 1:
+        if self.vertical.output == 1:
             row(*place.carried)
         else:
             walk(place.window + count * step, place.carried, row)
@@ -219,7 +251,7 @@ class DepthwiseEmitter:
         """`count` outputs side by side."""
         totals = self._totals(place.window, count)
         channels = self._form.outputs
-        mask_bytes = 0 if self._mask is None else self._mask.shape[1]
+        mask_bytes = self._mask_bytes
         for i, (clamped, unclamped) in enumerate(self._record.finish(totals)):
             (place.y + i * channels).store(clamped, "i8")
             if place.mask is not None:
@@ -291,11 +323,11 @@ def depthwise_scratch(op: Any, target: Any) -> ScratchWish | None:
 
 def emit_depthwise(nest: Nest, op: Any, target: Any) -> bool:
     """The kernel of a depthwise `conv2d` whose scratch memory suffices; False for any other."""
-    form = depthwise_of(op, target)
-    if form is None or scratch_of(op) < form.scratch_bytes:
+    form, rescale = depthwise_of(op, target), rescaling_of(op)
+    if form is None or rescale is None or scratch_of(op) < form.scratch_bytes:
         return False
-    rescale = rescaling_of(op)
-    if rescale is None:
-        return False
-    DepthwiseEmitter(nest, op, form, rescale, target).emit()
+    x, y = address_of(nest.read(op.x)), address_of(nest.write(op.y))
+    mask = None if op.mask is None else address_of(nest.write(op.mask))
+    start = address_of(nest.scratch((form.scratch_bytes // 4,), "i32"))
+    DepthwiseEmitter(nest, op, form, rescale, target, start).emit_image(x, y, mask)
     return True

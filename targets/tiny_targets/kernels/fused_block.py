@@ -9,6 +9,7 @@ the single ops. Which rows: `tiny_passes.row_schedule`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tiny_dialect.errors import InvalidModel
@@ -16,12 +17,20 @@ from tiny_dialect.ops import FusedBlock
 from tiny_passes.graph import layer_of
 from tiny_passes.overwriting import ROWS
 from tiny_passes.row_schedule import Chain, chain_of, ring_offsets, ring_shapes, scratch_bytes
-from tiny_targets.kernels.convolution import Convolution
-from tiny_targets.kernels.elementwise import Addition, Gathering
+from tiny_targets.kernels.address import address_of
+from tiny_targets.kernels.elementwise import Gathering
 from tiny_targets.kernels.nest import Buffer, Nest, Span, image_shape
 from tiny_targets.kernels.registry import register_kernel
+from tiny_targets.kernels.residual_add import addition_of
+from tiny_targets.kernels.row_convolution import (
+    RowConvolution,
+    row_convolutions,
+    row_memory,
+    total_bytes,
+)
 from tiny_targets.kernels.rows import Rows
 from tiny_targets.kernels.scalar import Index, maximum, minimum, select
+from tiny_targets.kernels.scratch import ScratchWish, register_scratch, scratch_of
 from tiny_targets.kernels.windows import Axis
 
 
@@ -29,7 +38,7 @@ from tiny_targets.kernels.windows import Axis
 class _Stage:
     """One convolution of the chain, and what is done with each row of its output."""
 
-    convolution: Convolution
+    convolution: RowConvolution
     x: Rows
     y: Rows
     mask: Buffer | None
@@ -64,12 +73,23 @@ def fused_block(nest: Nest, op: Any, target: Any) -> None:
         Rows(nest.scratch(shape, "i8", offset), ring=True)
         for shape, offset in zip(ring_shapes(chain), ring_offsets(chain)[:-1], strict=True)
     ]
-    stages = _stages(nest, chain, results, [x, *rings, y])
+    stages = _stages(nest, chain, results, [x, *rings, y], target, scratch_of(op))
     if chain.addition is not None:
-        stages[-1].finish.append(_addition(nest, chain, results, x, y))
+        stages[-1].finish.append(_addition(nest, chain, results, x, y, target))
+    for stage in stages:
+        stage.convolution.prepare()
     for row in nest.loop(y.slots):
         _emit(nest, stages, row)
     _emit_the_rest(nest, stages)
+
+
+@register_scratch(FusedBlock)
+def scratch_wish(op: Any, target: Any) -> ScratchWish:
+    """The rings, and room for the kernels of the convolutions."""
+    chain = chain_of(op)
+    rings = scratch_bytes(chain)
+    working = total_bytes([row_memory(conv, target) for conv in chain.convolutions])
+    return ScratchWish([rings + working])
 
 
 def _check(op: Any, chain: Chain) -> None:
@@ -107,12 +127,22 @@ def _mask(nest: Nest, op: Any, results: dict[Any, Any]) -> Buffer | None:
 
 
 def _stages(
-    nest: Nest, chain: Chain, results: dict[Any, Any], images: Sequence[Rows]
+    nest: Nest, chain: Chain, results: dict[Any, Any], images: Sequence[Rows], target: Any, size: int
 ) -> list[_Stage]:
-    """The convolutions, each between two of `images`, with their masks and gathers."""
+    """The convolutions, each between two of `images`, with their masks and gathers.
+
+    `size` bytes of scratch memory: what the rings leave is for the kernels of the convolutions.
+    """
+    rings = scratch_bytes(chain)
+    needed = total_bytes([row_memory(conv, target) for conv in chain.convolutions])
+    working = None
+    if needed and size >= rings + needed:
+        working = address_of(nest.scratch((needed // 4,), "i32", rings))
+    emitters = row_convolutions(nest, chain.convolutions, target, working)
     stages = []
-    for conv, source, output in zip(chain.convolutions, images[:-1], images[1:], strict=True):
-        stage = _Stage(Convolution(nest, conv), source, output, _mask(nest, conv, results))
+    between = pairwise(images)
+    for conv, emitter, (source, output) in zip(chain.convolutions, emitters, between, strict=True):
+        stage = _Stage(emitter, source, output, _mask(nest, conv, results))
         for gather in chain.gathers:
             if gather.x == conv.y and gather.y in results:
                 stage.finish.append(_copy(nest, gather, output, results))
@@ -128,13 +158,14 @@ def _copy(nest: Nest, op: Any, source: Rows, results: dict[Any, Any]) -> Callabl
 
 
 def _addition(
-    nest: Nest, chain: Chain, results: dict[Any, Any], x: Rows, y: Rows
+    nest: Nest, chain: Chain, results: dict[Any, Any], x: Rows, y: Rows, target: Any
 ) -> Callable[[Index], None]:
     """Adds the residual to a row of `y`, in place."""
-    op, residual = chain.addition, chain.residual
+    op: Any = chain.addition
+    residual = chain.residual
     is_input = residual == chain.convolutions[0].x
     other = x if is_input else Rows(nest.read(residual, image_shape(residual)))
-    addition, mask = Addition(nest, op), _mask(nest, op, results)
+    addition, mask = addition_of(nest, op, target), _mask(nest, op, results)
     a, b = (other, y) if op.a == residual else (y, other)
     return lambda row: addition.emit_row(row, a, b, y, mask)
 

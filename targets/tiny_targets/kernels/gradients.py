@@ -16,6 +16,7 @@ from tiny_dialect.types import quantization, shape_of
 from tiny_passes.overwriting import PLANES, ROWS, traversal_of
 from tiny_targets.kernels.convolution import Sums, axes, first_input
 from tiny_targets.kernels.elementwise import by_pixel
+from tiny_targets.kernels.depthwise_gradient import emit_depthwise_gradient
 from tiny_targets.kernels.gradient_planes import input_gradient_in_planes
 from tiny_targets.kernels.nest import Buffer, Nest, Span
 from tiny_targets.kernels.registry import register_kernel
@@ -73,6 +74,8 @@ class _InputGradient:
 @register_kernel(Conv2DInputGrad, traversals=(ROWS, PLANES))
 def conv2d_input_grad(nest: Nest, op: Any, target: Any) -> None:
     """`gx = conv_transpose(w, g * scales)`, with trained weights in place of frozen ones."""
+    if traversal_of(op) != ROWS and emit_depthwise_gradient(nest, op, target):
+        return
     shape, groups = shape_of(op.w), op.groups.value
     vertical, horizontal = axes(op, op.gx, op.g, shape)
     if traversal_of(op) == PLANES:

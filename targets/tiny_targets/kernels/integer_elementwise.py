@@ -7,6 +7,8 @@ take the place of an operand that dies.
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from tiny_dialect.attributes import to_array
 from tiny_dialect.block_float import MULTIPLIER_BITS
 from tiny_dialect.ops import IntegerAddGradients, NormalizeGradient
@@ -22,12 +24,16 @@ from tiny_targets.kernels.integer_header import (
     sum_target,
 )
 from tiny_targets.kernels.nest import Buffer, Nest
-from tiny_targets.kernels.primitives import Primitives, primitives_of
+from tiny_targets.kernels.primitives import Primitives, primitives_of, shift_right_unsigned
 from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.scalar import Scalar, maximum, minimum, number
 
 _MASK_BITS = 8
 _QUAD = 4
+
+_SPREAD = np.array([0, 0xFFFF, -(2**16), -1], np.int32)
+_MASK_WORDS = np.stack([np.tile(_SPREAD, 4), np.repeat(_SPREAD, 4)], axis=1)
+"""For each four bits of a mask the two words of int16 that they spread to."""
 
 
 class _Mantissas:
@@ -81,10 +87,13 @@ class _Normalizer:
         self._mask = None if op.mask is None else address_of(nest.read(op.mask))
         self._result = Result(nest, core, op)
         row = (shape[-1] - self._rest) * self._result.bytes
+        words = self._read.paired and self._result.element == "i16" and self._mask is not None
+        self._masks = address_of(nest.read(_MASK_WORDS)) if words else None
         sizes = [self._result.count * self._result.bytes, row, op.scale.value]
         self._size, self._row, scale = numbers(nest, sizes)
         self._has_blocks = shape[-1] >= _MASK_BITS
-        self._shift = maximum(header[WIDTH] + (MULTIPLIER_BITS - self._bits), 1)
+        base = MULTIPLIER_BITS - self._bits - op.overshoot.value
+        self._shift = maximum(header[WIDTH] + base, 1)
         self._half = half_of(self._shift)
         self._exponent = header[EXPONENT] + scale + self._shift
 
@@ -116,14 +125,24 @@ class _Normalizer:
                 limit_mantissa(self._core, product >> self._shift, self._bits)
                 for product in self._products(g, m, first, size)
             ]
+            at = gx + first * self._result.bytes
+            if bits is not None and self._masks is not None and size == _QUAD:
+                self._store_masked(at, values, shift_right_unsigned(bits, first))
+                continue
             if bits is not None:
                 values = [v & _spread_bit(bits, first + i) for i, v in enumerate(values)]
-            at = gx + first * self._result.bytes
             _store(self._core, self._result, at, values, self._read.paired)
         steps = [count * self._result.bytes, count * self._read.bytes]
         steps += [] if m is None else [2 * count]
         steps += [] if bits is None else [1]
         return tuple(place + step for place, step in zip(places, steps, strict=True))
+
+    def _store_masked(self, at: Address, values: list[Scalar], bits: Scalar) -> None:
+        """Four mantissas as two words, each with the word that its two mask bits stand for."""
+        assert self._masks is not None
+        masks = self._core.load_pair(self._masks + (bits & 15) * 8)
+        words = [self._core.pack(*values[i : i + 2]) & masks[i // 2] for i in (0, 2)]
+        self._core.store_pair(words[0], words[1], at)
 
     def _products(self, g: Address, m: Address | None, first: int, count: int) -> list[Scalar]:
         """`g * m` and half a unit of the result, of `count` channels from `first` on."""

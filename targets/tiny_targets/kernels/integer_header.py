@@ -35,7 +35,7 @@ def numbers(nest: Nest, values: list[int]) -> list[Scalar]:
 
 def half_of(shift: Scalar) -> Scalar:
     """What is added before a right shift so that it rounds half up; 0 for a shift of 0."""
-    return (shift.like(1) << shift) >> 1
+    return shift_right_unsigned(number(1) << shift, 1)
 
 
 def round_shift(value: Scalar, shift: int) -> Scalar:

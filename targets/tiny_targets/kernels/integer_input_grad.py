@@ -8,12 +8,19 @@ from typing import Any
 
 from tiny_dialect.ops import IntegerConv2DInputGrad
 from tiny_dialect.types import shape_of
+from tiny_targets.kernels import integer_depthwise
 from tiny_targets.kernels.convolution import Sums, axes
 from tiny_targets.kernels.integer_header import EXPONENT, Result, limit_mantissa, round_shift
+from tiny_targets.kernels.integer_pointwise import (
+    PointwiseInputGradient,
+    plan_of,
+    pointwise_scratch,
+)
 from tiny_targets.kernels.nest import Nest, Span
 from tiny_targets.kernels.primitives import Primitives, primitives_of
 from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.scalar import Index, Scalar
+from tiny_targets.kernels.scratch import ScratchWish, register_scratch, scratch_of
 from tiny_targets.kernels.weights import Overlay, Weight, weights_of
 from tiny_targets.kernels.windows import as_one_row
 
@@ -23,8 +30,23 @@ _COLUMNS = 4
 
 @register_kernel(IntegerConv2DInputGrad)
 def integer_conv2d_input_grad(nest: Nest, op: Any, target: Any) -> None:
-    """The fastest form that fits the op."""
+    """The fastest form that fits the op and its scratch memory."""
+    plan = plan_of(op, target)
+    if plan is not None and scratch_of(op) >= plan.scratch_bytes:
+        PointwiseInputGradient(nest, op, plan).emit()
+        return
+    planes = integer_depthwise.plan_of(op, target)
+    if planes is not None and scratch_of(op) >= planes.scratch_bytes:
+        integer_depthwise.DepthwiseInputGradient(nest, op, planes, target).emit()
+        return
     _General(nest, op, primitives_of(target)).emit()
+
+
+@register_scratch(IntegerConv2DInputGrad)
+def scratch_wish(op: Any, target: Any) -> ScratchWish | None:
+    """What the fast form of the op needs."""
+    pointwise = pointwise_scratch(op, target)
+    return integer_depthwise.depthwise_scratch(op, target) if pointwise is None else pointwise
 
 
 class _General:

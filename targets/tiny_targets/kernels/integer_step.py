@@ -11,7 +11,7 @@ from tiny_dialect.block_float import PRODUCT_SHIFT
 from tiny_targets.kernels.integer_header import EXPONENT
 from tiny_targets.kernels.nest import Buffer, Nest
 from tiny_targets.kernels.primitives import Primitives
-from tiny_targets.kernels.scalar import Index, Scalar, clamp, number, select
+from tiny_targets.kernels.scalar import Index, Scalar, clamp, maximum, minimum, number, select
 from tiny_targets.kernels.weights import BIAS_LIMIT
 
 _LARGEST_MULTIPLIER = 2**31 - 1
@@ -19,7 +19,10 @@ _FIELD_BITS, _FIELD_MASK = 23, 255
 _FRACTION_MASK, _LEADING_BIT = 0x7FFFFF, 0x800000
 _TWO_BIASES = 300
 """A float is `mantissa * 2^(field - 150)`."""
-_LONGEST_SHIFT = 62
+_ALIGN = 7
+"""Mantissas of 24 bits and sign shifted left: their product fills 62 bits."""
+_PRE_SHIFT = 32 - 2 * _ALIGN
+"""What the upper word of that product is shifted by."""
 _LIMITS = {"i16": (-(2**15), 2**15 - 1), "i32": (-BIAS_LIMIT, BIAS_LIMIT)}
 
 
@@ -46,8 +49,25 @@ class Steps:
         """`K[channel]`."""
         factor, field = _parts(self._factors[channel])
         shift = self._offset - field
+        return self._nest.branch(
+            shift > _PRE_SHIFT,
+            lambda: self._usual(factor, shift),
+            lambda: self._large(factor, shift),
+            like=shift,
+        )
+
+    def _usual(self, factor: Scalar, shift: Scalar) -> Scalar:
+        """From the upper word of the product: what it lacks lies below the rounding position."""
+        aligned = (factor << _ALIGN).as_wide() * (self._rate << _ALIGN).as_wide()
+        high = (aligned >> 32).as_integer()
+        # 30 bits, so a shift by 31 leaves nothing, and so do all longer ones.
+        rest = minimum(shift - _PRE_SHIFT, 31)
+        return (high + (number(1) << (rest - 1))) >> rest
+
+    def _large(self, factor: Scalar, shift: Scalar) -> Scalar:
+        """Products that come near the limit, or beyond."""
         product = factor.as_wide() * self._rate.as_wide()
-        amount = clamp(shift, 1, _LONGEST_SHIFT).as_wide()
+        amount = maximum(shift, 1).as_wide()
         rounded = (product + (self._nest.wide(1) << (amount - 1))) >> amount
         limited = clamp(rounded, -_LARGEST_MULTIPLIER, _LARGEST_MULTIPLIER).as_integer()
         # Without a right shift, 49 bits leave room for nothing but zero.

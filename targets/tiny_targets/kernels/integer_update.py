@@ -13,17 +13,19 @@ from tiny_dialect.attributes import to_list
 from tiny_dialect.block_float import HEAD_ALIGN
 from tiny_dialect.ops import IntegerBiasUpdate, IntegerLinearWeightUpdate
 from tiny_dialect.types import element_name, quantization, shape_of
-from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of, walk
+from tiny_targets.kernels.address import ANY_SIZE, ELEMENT_BYTES, Address, address_of, walk
 from tiny_targets.kernels.convolution import Sums, axes, first_input
 from tiny_targets.kernels.elementwise import flat
 from tiny_targets.kernels.integer_header import numbers
 from tiny_targets.kernels.integer_step import Steps, moved, step_of
-from tiny_targets.kernels.nest import Nest
+from tiny_targets.kernels.nest import Nest, Span
 from tiny_targets.kernels.primitives import Primitives, primitives_of
 from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.scalar import Index, Scalar, number
+from tiny_targets.kernels.scratch import ScratchWish, register_scratch, scratch_of
 from tiny_targets.kernels.windows import as_one_row
 
+_WORD = 4
 _BIASES = 4
 """Channels summed at once."""
 _UNROLLED_PIXELS = 4
@@ -31,44 +33,78 @@ _ROWS, _COLUMNS = 4, 2
 """Weight elements summed at once, output by input channels."""
 
 
+@register_scratch(IntegerBiasUpdate)
+def scratch_wish(op: Any, target: Any) -> ScratchWish | None:
+    """A word a channel, for sums of several channels at once."""
+    channels = shape_of(op.parameter)[0]
+    return ScratchWish([channels * _WORD]) if channels >= _BIASES else None
+
+
 @register_kernel(IntegerBiasUpdate)
 def integer_bias_update(nest: Nest, op: Any, target: Any) -> None:
-    """Each channel sum moves its bias."""
-    core, align = primitives_of(target), op.align.value
-    channels, element = shape_of(op.g)[-1], element_name(op.g)
-    parameter, g = nest.update(op.parameter), address_of(nest.read(op.g))
-    steps = Steps(nest, op, align)
-    pixels = prod(shape_of(op.g)[:-1])
-    unrolled = max(n for n in range(1, _UNROLLED_PIXELS + 1) if pixels % n == 0)
-    row = channels * ELEMENT_BYTES[element]
-    stride, size = numbers(nest, [row, pixels * row])
-    for first, count in nest.blocks(channels, _BIASES):
-        start = g + first * ELEMENT_BYTES[element]
+    """Channel sums, several side by side where there is memory for them; then every bias moves."""
+    core, channels = primitives_of(target), shape_of(op.g)[-1]
+    sums = _ChannelSums(nest, op, core)
+    parameter = nest.update(op.parameter, ANY_SIZE)
+    steps, (count, align) = Steps(nest, op, op.align.value), numbers(nest, [channels, op.align.value])
+    stored = None
+    if scratch_of(op) >= channels * _WORD and channels >= _BIASES:
+        stored = nest.scratch(ANY_SIZE, "i32")
+        sums.store(address_of(stored))
+    for c in nest.loop(Span(0, count)):
+        total = stored[c] if stored is not None else sums.one(c)
+        step = step_of(total << align, steps.multiplier(c))
+        parameter[c] = moved(core, parameter[c], step, "i32")
 
-        def pixel(at: Address, *sums: Scalar, count: int = count) -> tuple[Any, ...]:
-            for _ in range(unrolled):
-                sums = _add_channels(core, at, sums, element, channels % 2 == 0)
-                at = at + stride
+
+class _ChannelSums:
+    """The sums of all pixels of a gradient; its sizes are arguments."""
+
+    def __init__(self, nest: Nest, op: Any, core: Primitives) -> None:
+        self._nest, self._core = nest, core
+        self._channels, self._element = shape_of(op.g)[-1], element_name(op.g)
+        self._size = ELEMENT_BYTES[self._element]
+        self._g = address_of(nest.read(op.g, ANY_SIZE))
+        pixels, row = prod(shape_of(op.g)[:-1]), self._channels * self._size
+        self._unrolled = max(n for n in range(1, _UNROLLED_PIXELS + 1) if pixels % n == 0)
+        full = self._channels // _BIASES * _BIASES * self._size
+        self._row, self._bytes, self._full = numbers(nest, [row, pixels * row, full])
+
+    def one(self, channel: Index) -> Scalar:
+        """The sum of one channel."""
+        return self._sums(self._g + self._nest.index(channel).as_integer() * self._size, 1)[0]
+
+    def store(self, sums: Address) -> None:
+        """Write all of them."""
+
+        def block(start: Address, at: Address, count: int = _BIASES) -> tuple[Address, Address]:
+            for i, total in enumerate(self._sums(start, count)):
+                (at + i * _WORD).store(total, "i32")
+            return start + count * self._size, at + count * _WORD
+
+        places = walk(self._g + self._full, (self._g, sums), block)
+        if self._channels % _BIASES:
+            block(*places, count=self._channels % _BIASES)
+
+    def _sums(self, start: Address, count: int) -> Sums:
+        def pixels(at: Address, *sums: Scalar) -> tuple[Any, ...]:
+            for _ in range(self._unrolled):
+                sums = tuple(
+                    total + value
+                    for total, value in zip(sums, self._values(at, count), strict=True)
+                )
+                at = at + self._row
             return at, *sums
 
-        zeros = (number(0),) * count
-        _, *sums = walk(start + size, (start, *zeros), pixel)
-        for i, total in enumerate(sums):
-            step = step_of(total << align, steps.multiplier(first + i))
-            parameter[first + i] = moved(core, parameter[first + i], step, "i32")
+        _, *sums = walk(start + self._bytes, (start, *(number(0),) * count), pixels)
+        return tuple(sums)
 
-
-def _add_channels(
-    core: Primitives, at: Address, sums: Sums, element: str, aligned: bool
-) -> tuple[Scalar, ...]:
-    """`sums` plus neighbouring mantissas."""
-    if core.has_dot2 and aligned and element == "i16" and len(sums) == _BIASES:
-        words = core.load_pair(at)
-        values = [part(word) for word in words for part in (core.low_half, core.high_half)]
-    else:
-        size = ELEMENT_BYTES[element]
-        values = [(at + i * size).load(element) for i in range(len(sums))]
-    return tuple(total + value for total, value in zip(sums, values, strict=True))
+    def _values(self, at: Address, count: int) -> list[Scalar]:
+        aligned = self._channels % 2 == 0 and self._element == "i16" and count == _BIASES
+        if self._core.has_dot2 and aligned:
+            words = self._core.load_pair(at)
+            return [part(w) for w in words for part in (self._core.low_half, self._core.high_half)]
+        return [(at + i * self._size).load(self._element) for i in range(count)]
 
 
 @register_kernel(IntegerLinearWeightUpdate)

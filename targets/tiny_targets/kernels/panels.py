@@ -18,7 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiny_targets.kernels.address import Address, walk
-from tiny_targets.kernels.primitives import Primitives, twice
+from tiny_targets.kernels.primitives import (
+    Primitives,
+    fused_multiply_add,
+    keep_loads_behind,
+    pinned,
+)
 from tiny_targets.kernels.scalar import Index, Scalar, number, real
 
 STEP = 4
@@ -28,6 +33,14 @@ Sums = tuple[Scalar, ...]
 Rows = Sequence[Address]
 Reader = Callable[[Address], Scalar]
 """The value, as the panel holds it, of the element at an address."""
+
+
+@dataclass(frozen=True)
+class Offset:
+    """A number to be added to int8 elements, and the same as two halves of a word."""
+
+    value: Index
+    pair: Index
 
 
 class Format(ABC):
@@ -52,8 +65,8 @@ class Format(ABC):
         """`sums` plus the products of one step; `shape` is lanes of `x` by lanes of `w`."""
 
     @abstractmethod
-    def widen(self, rows: Rows, panel: Address, minus: int) -> None:
-        """Write one step of int8 rows, each element less `minus`."""
+    def widen(self, rows: Rows, panel: Address, plus: Offset | None) -> None:
+        """Write one step of int8 rows, each element with `plus` added."""
 
     def step_bytes(self, lanes: int) -> int:
         """One step of a panel."""
@@ -89,10 +102,9 @@ class Halves(Format):
 
     def multiply(self, x: Address, w: Address, sums: Sums, shape: tuple[int, int]) -> Sums:
         pixels, channels = shape
-        lefts, rights = self._words(x, 2 * pixels), self._words(w, 2 * channels)
         for pair in range(2):
-            left = lefts[pair * pixels : (pair + 1) * pixels]
-            right = rights[pair * channels : (pair + 1) * channels]
+            left = self._words(x + 4 * pair * pixels, pixels)
+            right = self._words(w + 4 * pair * channels, channels)
             sums = tuple(
                 self.core.dot2(left[lane // channels], right[lane % channels], total)
                 for lane, total in enumerate(sums)
@@ -100,12 +112,14 @@ class Halves(Format):
         return sums
 
     def _words(self, address: Address, count: int) -> list[Scalar]:
+        if count == 1:
+            return [address.load("i32")]
         pairs = [self.core.load_pair(address + 8 * i) for i in range(count // 2)]
         return [word for pair in pairs for word in pair]
 
-    def widen(self, rows: Rows, panel: Address, minus: int) -> None:
+    def widen(self, rows: Rows, panel: Address, plus: Offset | None) -> None:
         words = [row.load("i32", volatile=True) for row in rows]
-        offset = number(twice(-minus)) if minus else None
+        offset = None if plus is None else number(plus.pair)
         pairs = [self.core.widen(word, offset) for word in words]
         flat = [pair[i] for i in range(2) for pair in pairs]
         for i in range(0, len(flat), 2):
@@ -127,20 +141,25 @@ class Words(Format):
             lefts = [self._load(x, element, lane, pixels) for lane in range(pixels)]
             rights = [self._load(w, element, lane, channels) for lane in range(channels)]
             sums = tuple(
-                total + lefts[lane // channels] * rights[lane % channels]
+                self.add_product(lefts[lane // channels], rights[lane % channels], total)
                 for lane, total in enumerate(sums)
             )
         return sums
 
+    def add_product(self, x: Scalar, w: Scalar, total: Scalar) -> Scalar:
+        """`total + x w`."""
+        return pinned(total + x * w)
+
     def _load(self, panel: Address, element: int, lane: int, lanes: int) -> Scalar:
-        return (panel + self.offset(element, lane, lanes)).load(self.element)
+        return (panel + self.offset(element, lane, lanes)).load(self.element, volatile=True)
 
     def convert(self, value: Scalar) -> Scalar:
         """An integer as the panel holds it."""
         return value
 
-    def widen(self, rows: Rows, panel: Address, minus: int) -> None:
-        self.write(rows, panel, 1, lambda at: self.convert(at.load("i8") - minus), STEP)
+    def widen(self, rows: Rows, panel: Address, plus: Offset | None) -> None:
+        added = 0 if plus is None else plus.value
+        self.write(rows, panel, 1, lambda at: self.convert(at.load("i8") + added), STEP)
 
 
 class Floats(Words):
@@ -148,6 +167,9 @@ class Floats(Words):
 
     element, bytes = "f32", 4
     step_cost = 96
+
+    def add_product(self, x: Scalar, w: Scalar, total: Scalar) -> Scalar:
+        return fused_multiply_add(x, w, total)
 
     def convert(self, value: Scalar) -> Scalar:
         return value.as_float()

@@ -12,7 +12,8 @@ A plane that is too large is worked through in *bands* of output rows: the rows 
 needs again move to the top, the others are gathered.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +28,9 @@ BAND_BYTES = {"i8": 2048, "i16": 2048, "f32": 4096}
 
 _UNROLLED_PIXELS = 8
 _WORD_BYTES = 4
+
+RowSource = Callable[[Index], Address]
+"""Where the elements of an image row start."""
 
 
 def _round_up(number: int, multiple: int) -> int:
@@ -43,6 +47,8 @@ class Plane:
     """`i8`, `i16` or `f32`."""
     band_rows: int
     """Output rows of one band; all of them where there is a single band."""
+    alone: bool = False
+    """Each band is filled on its own: nothing is there yet."""
 
     @staticmethod
     def of(vertical: Axis, horizontal: Axis, element: str, limit: int) -> "Plane":
@@ -52,6 +58,11 @@ class Plane:
             rows -= 1
         bands = -(-vertical.output // rows)
         return Plane(vertical, horizontal, element, -(-vertical.output // bands))
+
+    @property
+    def window_only(self) -> "Plane":
+        """The same for one output row."""
+        return replace(self, band_rows=1, alone=True)
 
     @property
     def element_bytes(self) -> int:
@@ -88,15 +99,17 @@ class Plane:
     @property
     def overlap(self) -> int:
         """Rows that two bands have in common."""
-        return max(self.vertical.kernel - self.vertical.stride, 0) if self.bands > 1 else 0
+        if self.bands == 1 or self.alone:
+            return 0
+        return max(self.vertical.kernel - self.vertical.stride, 0)
 
     @property
     def rows(self) -> int:
         """Rows of a plane, or of a band."""
         down = self.vertical
-        if self.bands > 1:
+        if self.bands > 1 and not self.alone:
             return self.overlap + self.advance
-        return (down.output - 1) * down.stride + down.kernel
+        return (self.band_rows - 1) * down.stride + down.kernel
 
     @property
     def bytes(self) -> int:
@@ -107,8 +120,8 @@ class Plane:
 class PlaneWriter:
     """Emits the code that fills the plane at `start`.
 
-    `channels` is the distance of two elements in the image, `zero` its zero point; with `centred` the
-    elements are less the zero point, and the pads zero.
+    `channels` is the distance of two elements in the image, `zero` its zero point; with `centred`
+    the elements are less the zero point, and the pads zero. The image has elements of `source`.
     """
 
     def __init__(
@@ -121,9 +134,11 @@ class PlaneWriter:
         channels: int,
         *,
         centred: bool = False,
+        source: str = "i8",
     ) -> None:
         self._nest, self._core, self._plane, self._start = nest, core, plane, start
-        self._channels, self._minus = channels, zero if centred else 0
+        self._source, self._minus = source, zero if centred else 0
+        self._distance = channels * ELEMENT_BYTES[source]
         zero = 0 if centred else zero
         self._padding = nest.number(_word_of(zero, plane.element))
 
@@ -139,20 +154,28 @@ class PlaneWriter:
         if last > 0:
             self._gather_rows(image, first_row, last)
 
+    def gather_window(self, source: RowSource, first: Index) -> None:
+        """All rows of the plane, from image row `first` on; rows outside the image are pads."""
+        self._gather_image_rows(source, 0, first, self._plane.rows)
+
     def gather_band(self, image: Address, band: Index) -> None:
         """The rows of a band that are not there yet; what overlaps moves to the top."""
         plane, down = self._plane, self._plane.vertical
-        whole = plane.rows
-        if plane.overlap:
-            self._gather_range(image, 0, -down.pad, plane.overlap, band)
-        top = band * plane.advance - down.pad + plane.overlap
-        self._gather_image_rows(image, plane.overlap, top, whole - plane.overlap)
+        image_row = plane.horizontal.input * self._distance
 
-    def _gather_range(self, image: Address, row: int, first: int, count: int, band: Index) -> None:
+        def source(row: Index) -> Address:
+            return image + row * image_row
+
+        if plane.overlap:
+            self._overlap(source, -down.pad, plane.overlap, band)
+        top = band * plane.advance - down.pad + plane.overlap
+        self._gather_image_rows(source, plane.overlap, top, plane.rows - plane.overlap)
+
+    def _overlap(self, source: RowSource, first: int, count: int, band: Index) -> None:
         """The rows above those that a band adds: gathered for the first band, else moved."""
 
         def gather() -> tuple[Scalar, ...]:
-            self._gather_image_rows(image, row, first, count)
+            self._gather_image_rows(source, 0, first, count)
             return ()
 
         def move() -> tuple[Scalar, ...]:
@@ -174,7 +197,7 @@ class PlaneWriter:
             offset = (words - 1) * _WORD_BYTES
             (self._start + offset).store((source + offset).load("i32"), "i32")
 
-    def _gather_image_rows(self, image: Address, row: int, first: Index, count: int) -> None:
+    def _gather_image_rows(self, source: RowSource, row: int, first: Index, count: int) -> None:
         """Image rows `[first, first + count)` to plane rows from `row` on; none exist outside."""
         plane, size = self._plane, self._plane.vertical.input
         above = minimum(maximum(0 - first, 0), count)
@@ -182,9 +205,8 @@ class PlaneWriter:
         target = self._start + row * plane.row_bytes
         for r in self._nest.loop(Span(0, above)):
             self._fill(target + r * plane.row_bytes, plane.row_bytes)
-        image_row = plane.horizontal.input * self._channels
         for r in self._nest.loop(Span(above, count - below)):
-            self._gather_row(image + (first + r) * image_row, target + r * plane.row_bytes)
+            self._gather_row(source(first + r), target + r * plane.row_bytes)
         for r in self._nest.loop(Span(count - below, count)):
             self._fill(target + r * plane.row_bytes, plane.row_bytes)
 
@@ -217,20 +239,21 @@ class PlaneWriter:
 
         def block(target: Address, image: Address) -> tuple[Address, Address]:
             self._gather_pixels(image, target, unrolled)
-            return target + unrolled * size, image + unrolled * self._channels
+            return target + unrolled * size, image + unrolled * self._distance
 
         if full == unrolled:
             target, image = block(target, image)
         else:
             target, image = walk(target + full * size, (target, image), block)
         self._gather_pixels(image, target, width - full)
-        return image + (width - full) * self._channels
+        return image + (width - full) * self._distance
 
     def _gather_pixels(self, image: Address, target: Address, count: int) -> None:
         words = self._widened(image, count // 4)
         done = 4 * len(words) // 2
         values = [
-            (image + i * self._channels).load("i8") - self._minus for i in range(done, count)
+            (image + i * self._distance).load(self._source) - self._minus
+            for i in range(done, count)
         ]
         element, size = self._plane.element, self._plane.element_bytes
         if element != "i16" or not self._core.has_dot2:
@@ -251,7 +274,7 @@ class PlaneWriter:
     def _widened(self, image: Address, count: int) -> list[Scalar]:
         """`count` whole words of neighbouring bytes as pairs of halves, in order; maybe none."""
         core, plane = self._core, self._plane
-        if plane.element != "i16" or self._channels != 1 or not core.unaligned_words:
+        if plane.element != "i16" or self._distance != 1 or not core.unaligned_words:
             return []
         offset = self._nest.number(twice(-self._minus)) if self._minus else None
         words = []

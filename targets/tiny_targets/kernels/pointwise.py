@@ -12,6 +12,7 @@ channel repeat it. Pixels of a tile are read before any of its outputs is writte
 Where sizes need not be known, they are arguments: layers that walk their depth alike share the code.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -21,11 +22,11 @@ import numpy as np
 from tiny_dialect.attributes import to_list
 from tiny_dialect.ops import Conv2D
 from tiny_dialect.ops.convolution import geometry
-from tiny_dialect.types import element_name, quantization, shape_of
+from tiny_dialect.types import quantization, shape_of
 from tiny_passes.overwriting import ROWS
 from tiny_targets.kernels.address import ANY_SIZE, ELEMENT_BYTES, Address, address_of, walk
 from tiny_targets.kernels.convolution import conv2d
-from tiny_targets.kernels.dense import dense_scratch
+from tiny_targets.kernels.dense_panel import dense_scratch
 from tiny_targets.kernels.depthwise import depthwise_scratch
 from tiny_targets.kernels.nest import Nest
 from tiny_targets.kernels.numerics import round_half_even
@@ -35,13 +36,14 @@ from tiny_targets.kernels.panels import (
     Floats,
     Format,
     Halves,
+    Offset,
     Sums,
     Words,
     depth_of,
     fill,
     multiply_panels,
 )
-from tiny_targets.kernels.primitives import Primitives, primitives_of
+from tiny_targets.kernels.primitives import Primitives, primitives_of, twice
 from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.rescale import Rescaling, rescaling_of
 from tiny_targets.kernels.scalar import (
@@ -54,7 +56,7 @@ from tiny_targets.kernels.scalar import (
     select,
 )
 from tiny_targets.kernels.scratch import ScratchWish, register_scratch, scratch_of
-from tiny_targets.kernels.weights import constant_of, sum_bounds
+from tiny_targets.kernels.weights import frozen_part, sum_bounds
 
 _MASK_BITS = 8
 _EXACT_FLOAT = 2**24
@@ -115,7 +117,7 @@ def plan_of(op: Any, target: Any) -> Plan | None:
     elif target.has("fpu") and int(sum_bounds(op).max()) < _EXACT_FLOAT:
         form, lanes = Floats(core), (4, 4)
     else:
-        form, lanes = Words(core), (4, 4)
+        form, lanes = Words(core), (2, 4)
     pixels = prod(shape_of(op.x)[1:3])
     most = max(n for n in (1, 2, 4) if n <= min(pixels, lanes[0]))
     return Plan(form, most, lanes[1], depth_of(form, shape[3]), rescaling)
@@ -142,9 +144,9 @@ def conv2d_or_pointwise(nest: Nest, op: Any, target: Any) -> None:
         return
     outputs, _, _, inputs = shape_of(op.w)
     pixels = prod(shape_of(op.x)[1:3])
-    numbers = [pixels, outputs, inputs, min(tile, pixels), plan.rescaling.offset]
+    numbers = [pixels, outputs, inputs, min(tile, pixels), *_constants(op, plan)]
     table = nest.read(np.array(numbers, np.int32))
-    sizes = [table[i] for i in range(5)]
+    sizes, constants = [table[i] for i in range(4)], [table[i] for i in range(4, len(numbers))]
     depth = plan.depth
     if depth.chunks != 1 and inputs == depth.unroll * (depth.chunks or 0) * STEP:
         depth = Depth(sizes[2], depth.unroll, None)
@@ -152,7 +154,7 @@ def conv2d_or_pointwise(nest: Nest, op: Any, target: Any) -> None:
     y = address_of(nest.write(op.y, ANY_SIZE))
     mask = None if op.mask is None else address_of(nest.write(op.mask, ANY_SIZE))
     scratch = address_of(nest.scratch(ANY_SIZE, "i8"))
-    product = Pointwise(nest, op, plan, scratch, depth, sizes[1], sizes[3], sizes[4])
+    product = Pointwise(nest, op, plan, scratch, depth, sizes[1], sizes[3], constants)
     product.emit(x, y, mask, sizes[0])
 
 
@@ -183,7 +185,7 @@ class _Weights:
     def copy(self, rows: Any, panel: Address) -> None:
         """Write one whole step of a panel."""
         if self._element == "i8":
-            self._form.widen(rows, panel, 0)
+            self._form.widen(rows, panel, None)
         else:
             self._form.write(rows, panel, self.stride, self.read, STEP)
 
@@ -223,18 +225,18 @@ class Pointwise:
 
     def __init__(
         self, nest: Nest, op: Any, plan: Plan, scratch: Address, depth: Depth, outputs: Index,
-        tile: Index, offset: Scalar,
+        tile: Index, constants: Sequence[Index] | None = None,
     ) -> None:  # fmt: skip
+        """`outputs`, `tile` and `constants` are the plan's own numbers, or scalars that hold them."""
         self._plan, self._depth = plan, depth
-        # A constant in the code would be added apart; from memory it goes into the product.
-        self._offset = offset
+        plus, plus_pair, self._offset, self._bias_limit = constants or _constants(op, plan)
+        self._input_offset = Offset(plus, plus_pair)
         self._core: Primitives = plan.form.core
         self._outputs, self._tile_pixels = outputs, tile
         self._ragged = shape_of(op.w)[0] % plan.channels != 0
         self._clamp = to_list(op.attributes["clamp"])
-        _, self._zero_x = quantization(op.x)
         self._trained = None if op.trained is None else _Trained(nest, op, plan)
-        self._weights = _Weights(nest, _frozen_part(op), plan.form, depth.elements)
+        self._weights = _Weights(nest, frozen_part(op), plan.form, depth.elements)
         self._bias = address_of(nest.read(op.bias, ANY_SIZE))
         self._constants = [address_of(nest.read(t, ANY_SIZE)) for t in _tables(plan.rescaling)]
         self._head = scratch
@@ -297,7 +299,7 @@ class Pointwise:
             rows = [source + row * lane for lane in range(lanes)]
             behind = fill(
                 form, rows, at, self._depth, stride=1,
-                copy=lambda sources, place: form.widen(sources, place, self._zero_x),
+                copy=lambda sources, place: form.widen(sources, place, self._input_offset),
                 read=self._read_pixel,
             )  # fmt: skip
             return behind, source + row * lanes
@@ -306,16 +308,16 @@ class Pointwise:
         return end
 
     def _read_pixel(self, at: Address) -> Scalar:
-        value = at.load("i8") - self._zero_x
+        value = at.load("i8") + self._input_offset.value
         return value.as_float() if isinstance(self._plan.form, Floats) else value
 
     def _fill_weights(self, channels: list[Index]) -> None:
         """The head and the panel of a block of output channels."""
-        limit = self._plan.rescaling.bias_limit
+        limit = None if self._plan.rescaling.bias_limit is None else number(self._bias_limit)
         for lane, channel in enumerate(channels):
             words = [(table + channel * 4).load("i32") for table in (self._bias, *self._constants)]
             if limit is not None:
-                words[0] = clamp(words[0], -limit, limit)
+                words[0] = clamp(words[0], number(0) - limit, limit)
             for i, word in enumerate(words):
                 (self._head + 4 * (i * len(channels) + lane)).store(word, "i32")
         weights = self._weights
@@ -408,20 +410,15 @@ class _MaskBits:
             at.store((at.load_byte() & self._kept) | (packed << self._position), "i8")
 
 
+def _constants(op: Any, plan: Plan) -> tuple[int, int, int, int]:
+    """Numbers of a layer: what is added to its inputs, as `Offset` has it; offset; bias limit."""
+    _, zero = quantization(op.x)
+    return -zero, twice(-zero), plan.rescaling.offset, plan.rescaling.bias_limit or 0
+
+
 def _tables(rescaling: Rescaling) -> list[np.ndarray]:
     """Constants that follow the bias in a block's head."""
     if rescaling.uniform:
         return [rescaling.multipliers]
     half = (1 << (rescaling.shifts.astype(np.int64) - 1)).astype(np.int32)
     return [rescaling.multipliers, half, rescaling.shifts]
-
-
-def _frozen_part(op: Any) -> Any:
-    """The weight, or of a partly trained one a table with zeros in place of the trained channels."""
-    if op.trained is None:
-        return op.w
-    frozen = constant_of(op.w)
-    assert frozen is not None and element_name(op.w) == "i8"
-    frozen = frozen.copy()
-    frozen[..., to_list(op.attributes["trained_channels"])] = 0
-    return frozen

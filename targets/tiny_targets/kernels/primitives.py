@@ -130,6 +130,11 @@ def twice(value: int) -> int:
     return word - 2**32 if word >= 2**31 else word
 
 
+def fused_multiply_add(a: Scalar, b: Scalar, total: Scalar) -> Scalar:
+    """`total + a b` in float32, rounded once; one instruction with an FPU, a library call without."""
+    return Scalar(_llvm.intr_fma(a.value, b.value, total.value))
+
+
 def settled(value: Scalar) -> Scalar:
     """`value`, opaque to the optimizer, at no cost.
 
@@ -137,6 +142,24 @@ def settled(value: Scalar) -> Scalar:
     """
     type_ = value.value.type
     return Scalar(_llvm.inline_asm(type_, [value.value], "", "=f,0" if value.is_float else "=r,0"))
+
+
+def keep_loads_behind() -> None:
+    """Loads that follow stay behind this place; no instruction.
+
+    A scheduler else begins straight code with all its loads, and what waits goes to memory.
+    """
+    _llvm.inline_asm(None, [], "", "~{memory}", has_side_effects=True)
+
+
+def pinned(value: Scalar) -> Scalar:
+    """`value`, computed before any volatile load that follows; no instruction.
+
+    In a block of many sums the scheduler else starts with all loads, and what waits goes to memory.
+    """
+    type_ = value.value.type
+    asm = _llvm.inline_asm(type_, [value.value], "", "=r,0", has_side_effects=True)
+    return Scalar(asm)
 
 
 def shift_right_unsigned(value: Scalar, count: int) -> Scalar:

@@ -5,6 +5,7 @@ Indices are those of the image, `[row, column, channel]`, whatever is behind.
 
 from dataclasses import dataclass
 
+from tiny_targets.kernels.address import Address, address_of
 from tiny_targets.kernels.nest import Buffer
 from tiny_targets.kernels.scalar import Index, Scalar
 
@@ -29,6 +30,11 @@ class Rows:
         if not self.ring:
             return row
         return 0 if self.slots == 1 else row % self.slots
+
+    def address(self, row: Index) -> Address:
+        """Where `row` starts."""
+        _, width, channels = self.buffer.shape
+        return address_of(self.buffer) + self.slot(row) * (width * channels)
 
     def __getitem__(self, indices: tuple[Index, Index, Index]) -> Scalar:
         row, column, channel = indices

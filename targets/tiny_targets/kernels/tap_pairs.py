@@ -9,7 +9,7 @@ is a product of halves, read from either alignment.
 from dataclasses import dataclass
 
 Pair = tuple[int | None, int | None]
-"""The taps in the low and the high half of a weight word; None for an element outside the window."""
+"""The taps in the low and the high half of a weight word; None outside the window."""
 
 
 @dataclass(frozen=True)

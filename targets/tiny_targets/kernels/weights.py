@@ -69,6 +69,14 @@ def weights_of(nest: Nest, op: Any, groups: int) -> tuple[Weight, Overlay | None
         rows[channels] = np.arange(len(channels))
         overlay = Overlay(channels, True, trained, nest.read(rows))
         return Weight(nest, op.w), overlay
+    overlay = Overlay(channels, False, trained, nest.read(np.array(channels, np.int16)))
+    return Weight(nest, frozen_part(op)), overlay
+
+
+def frozen_part(op: Any) -> Any:
+    """The weight; of a partly trained one a table with zeros in place of the trained inputs."""
+    if op.trained is None:
+        return op.w
     frozen = constant_of(op.w)
     if frozen is None:
         raise InvalidModel(
@@ -76,9 +84,16 @@ def weights_of(nest: Nest, op: Any, groups: int) -> tuple[Weight, Overlay | None
             layer_of(op),
         )
     frozen = frozen.copy()
-    frozen[..., channels] = 0
-    overlay = Overlay(channels, False, trained, nest.read(np.array(channels, np.int16)))
-    return Weight(nest, Table(frozen)), overlay
+    frozen[..., to_list(op.attributes["trained_channels"])] = 0
+    return Table(frozen)
+
+
+def trained_rows(op: Any) -> NDArray[np.int16]:
+    """By output channel of a partly trained depthwise weight: its row in the trained part, or -1."""
+    rows = np.full(shape_of(op.w)[0], -1, np.int16)
+    channels = to_list(op.attributes["trained_channels"])
+    rows[channels] = np.arange(len(channels))
+    return rows
 
 
 def _parameter(value: Any) -> Any | None:

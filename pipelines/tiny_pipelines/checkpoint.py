@@ -1,0 +1,81 @@
+"""Checkpoints of a training run: all that is needed to go on as if it had never stopped.
+
+One `.npz`: the trained parameters by symbol, every loss so far, and a JSON record of where the run
+was and of what it was. A file is replaced as a whole, so that a kill leaves the old or the new one.
+"""
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiny_dialect.errors import InvalidOption, TinyError
+
+_RECORD, _LOSSES, _STATE = "record", "losses", "state/"
+
+
+class InvalidCheckpoint(TinyError):
+    """A checkpoint that is unreadable or of another run."""
+
+
+@dataclass
+class Checkpoint:
+    """A run between two updates.
+
+    `run` says which run it is; `record` is what else it has to remember, both JSON. `losses` [N]
+    are those of all samples so far, `state` the trained parameters by symbol.
+    """
+
+    run: dict[str, Any]
+    record: dict[str, Any]
+    losses: NDArray[np.float64]
+    state: Mapping[str, NDArray[Any]]
+
+    def write(self, path: Path) -> None:
+        """Replace `path`; raises `InvalidOption` where that is impossible."""
+        text = json.dumps({"run": self.run, "record": self.record})
+        arrays = {_STATE + symbol: value for symbol, value in self.state.items()}
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            **{_RECORD: np.array(text), _LOSSES: self.losses, **arrays},
+        )
+        part = path.with_name(path.name + ".part")
+        try:
+            with part.open("wb") as file:
+                file.write(buffer.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError as error:
+            raise InvalidOption(error.strerror or str(error), str(path)) from error
+
+
+def read_checkpoint(path: Path, run: dict[str, Any]) -> Checkpoint | None:
+    """The checkpoint in `path`, None where there is no file.
+
+    Raises `InvalidCheckpoint` where it is unreadable, or not of `run`.
+    """
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        record = json.loads(str(arrays[_RECORD]))
+        found, rest, losses = record["run"], record["record"], arrays[_LOSSES]
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise InvalidCheckpoint("is not a readable checkpoint", str(path)) from error
+    if found != json.loads(json.dumps(run)):
+        odd = sorted(key for key in {*found, *run} if found.get(key) != run.get(key))
+        raise InvalidCheckpoint(
+            f"is of another run: {', '.join(odd[:3])} differ; remove it to start afresh", str(path)
+        )
+    state = {n.removeprefix(_STATE): a for n, a in arrays.items() if n.startswith(_STATE)}
+    return Checkpoint(run, rest, losses, state)

@@ -1,0 +1,201 @@
+"""The form of a dense convolution, and its panel: the weights of all channels in the order of use.
+
+    block of channels after block: bias | multiplier | rounding | shift | weights
+    weights of a block: row of the window, step, channel
+
+A step is a word of two int16, or one element. A window that starts at half a word begins with a
+zero weight, and what is left of the last word is zero. Trained weights replace frozen ones.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tiny_dialect.attributes import to_list
+from tiny_dialect.types import element_name, shape_of
+from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of
+from tiny_targets.kernels.channel_record import weight_reader
+from tiny_targets.kernels.nest import Nest
+from tiny_targets.kernels.plane import Plane
+from tiny_targets.kernels.primitives import primitives_of
+from tiny_targets.kernels.rescale import Rescaling, rescaling_of
+from tiny_targets.kernels.scalar import Index, Scalar, clamp
+from tiny_targets.kernels.scratch import ScratchWish
+from tiny_targets.kernels.weights import sum_bounds
+from tiny_targets.kernels.windows import Axis, axes
+
+LANES = {"dot2": (2, 2), "f32": (2, 4), "i16": (2, 4)}
+"""Pixels and channels of a block."""
+
+_EXACT_FLOAT = 2**24
+_BAND_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Dense:
+    """What the code of a dense convolution is chosen by."""
+
+    plane: Plane
+    """Of elements, not of pixels: its horizontal axis counts channels in."""
+    element: str
+    pairs: bool
+    outputs: int
+    lanes: tuple[int, int]
+    heads: int
+    """Words of a channel before its weights: bias and multiplier, and rounding and shift."""
+
+    @property
+    def lead(self) -> int:
+        """Elements before the first window of a row that are read with it."""
+        return self.plane.window % 2 if self.pairs and self.aligned else 0
+
+    @property
+    def aligned(self) -> bool:
+        """True where all windows start alike within a word."""
+        return self.plane.horizontal.stride % 2 == 0 or self.plane.horizontal.output == 1
+
+    @property
+    def steps(self) -> int:
+        """Weight operands of one row of the window: words of two, or elements."""
+        across = self.lead + self.plane.horizontal.kernel
+        return -(-across // 2) if self.pairs else across
+
+    @property
+    def step_bytes(self) -> int:
+        """Of one weight operand."""
+        return 4 if self.pairs else self.plane.element_bytes
+
+    def block_bytes(self, lanes: int) -> int:
+        """The panel of a block of `lanes` channels."""
+        return lanes * (4 * self.heads + self.weight_bytes)
+
+    @property
+    def weight_bytes(self) -> int:
+        """The weights of one channel, whole words."""
+        return -(-self.plane.vertical.kernel * self.steps * self.step_bytes // 4) * 4
+
+    @property
+    def one_row(self) -> "Dense":
+        """The same with a band for one output row."""
+        return replace(self, plane=self.plane.window_only)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """The panel of all channels, then the rows."""
+        return self.block_bytes(self.outputs) + self.plane.bytes + 8
+
+
+def dense_of(op: Any, target: Any) -> Dense | None:
+    """The form of a `conv2d` with one group; None for any other, or where only 64 bits will do."""
+    shape, rescaling = shape_of(op.w), rescaling_of(op)
+    if op.groups.value != 1 or rescaling is None:
+        return None
+    pairs = primitives_of(target).has_dot2
+    exact = target.has("fpu") and int(sum_bounds(op).max()) < _EXACT_FLOAT
+    element = "f32" if exact and not pairs else "i16"
+    down, across = axes(op, op.x, op.y, shape)
+    inputs = shape[3]
+    elements = Axis(
+        across.input * inputs, across.output, across.kernel * inputs, across.stride * inputs,
+        across.pad * inputs,
+    )  # fmt: skip
+    plane = Plane.of(down, elements, element, _BAND_BYTES)
+    lanes = LANES["dot2" if pairs else element]
+    return Dense(plane, element, pairs, shape[0], lanes, 2 if rescaling.uniform else 4)
+
+
+def dense_scratch(op: Any, target: Any) -> ScratchWish | None:
+    """Weights and rows of a dense `conv2d`."""
+    form = dense_of(op, target)
+    return None if form is None else ScratchWish([form.scratch_bytes])
+
+
+class DensePanel:
+    """The arguments behind a panel, and the code that writes it."""
+
+    def __init__(
+        self, nest: Nest, op: Any, form: Dense, rescaling: Rescaling, start: Address
+    ) -> None:
+        self._nest, self._form, self._rescaling = nest, form, rescaling
+        self.start = start
+        self._shape = shape_of(op.w)
+        self._storage = element_name(op.w)
+        self._stored = address_of(nest.read(op.w))
+        self._trained = None
+        if op.trained is not None:
+            channels = np.array(to_list(op.attributes["trained_channels"]), np.int16)
+            self._channels, self._count = nest.read(channels), len(channels)
+            self._trained = address_of(nest.read(op.trained))
+            self._trained_storage = element_name(op.trained)
+        tables: list[Any] = [op.bias, rescaling.multipliers]
+        if not rescaling.uniform:
+            half = 1 << (rescaling.shifts.astype(np.int64) - 1)
+            tables += [half.astype(np.int32), rescaling.shifts]
+        self._tables = [nest.read(table) for table in tables]
+
+    def fill(self) -> None:
+        """All blocks, the last one of the channels that are left."""
+        lanes = self._form.lanes[1]
+        outputs, size = self._form.outputs, self._form.block_bytes(lanes)
+        for block in self._nest.loop(outputs // lanes):
+            self._fill_block(block * lanes, lanes, self.start + block * size)
+        rest = outputs % lanes
+        if rest:
+            self._fill_block(outputs - rest, rest, self.start + outputs // lanes * size)
+
+    def _fill_block(self, first: Index, lanes: int, target: Address) -> None:
+        limit = self._rescaling.bias_limit
+        for lane in self._nest.loop(lanes):
+            channel, head = first + lane, target + lane * 4
+            for row, table in enumerate(self._tables):
+                word = table[channel]
+                if row == 0 and limit is not None:
+                    word = clamp(word, -limit, limit)
+                (head + row * lanes * 4).store(word, "i32")
+            weights = target + 4 * lanes * self._form.heads + lane * self._form.step_bytes
+            self._fill_lane(channel, lanes, weights)
+
+    def _fill_lane(self, channel: Index, lanes: int, target: Address) -> None:
+        form = self._form
+        length, height = form.plane.horizontal.kernel, form.plane.vertical.kernel
+        size = ELEMENT_BYTES[self._storage]
+        source = self._stored + channel * (length * height * size)
+        row_bytes = form.steps * form.step_bytes * lanes
+        for u in self._nest.loop(height):
+            row, to = source + u * (length * size), target + u * row_bytes
+            if form.pairs:
+                self._clear_ends(to, lanes)
+            read = weight_reader(row, self._storage)
+            for e in self._nest.loop(length):
+                self._store(to, e, lanes, read(e))
+            if self._trained is not None:
+                self._overwrite(channel, u, to, lanes)
+
+    def _clear_ends(self, row: Address, lanes: int) -> None:
+        """Zero the halves before the first weight and behind the last."""
+        for step in {0, self._form.steps - 1}:
+            (row + step * 4 * lanes).store(self._nest.number(0), "i32")
+
+    def _store(self, row: Address, element: Index, lanes: int, value: Scalar) -> None:
+        form = self._form
+        if form.pairs:
+            place = self._nest.index(element + form.lead)
+            offset = (place // 2) * (4 * lanes) + (place % 2) * 2
+            (row + offset).store(value, "i16")
+            return
+        offset = element * (form.step_bytes * lanes)
+        (row + offset).store(value.as_float() if form.element == "f32" else value, form.element)
+
+    def _overwrite(self, channel: Index, u: Index, row: Address, lanes: int) -> None:
+        """The trained input channels of one row of the window."""
+        assert self._trained is not None
+        _, height, width, inputs = self._shape
+        size = ELEMENT_BYTES[self._trained_storage]
+        source = (channel * height + u) * (width * self._count)
+        for v in self._nest.loop(width):
+            for i in self._nest.loop(self._count):
+                at = self._trained + (source + v * self._count + i) * size
+                element = self._channels[i].as_index() + v * inputs
+                value = weight_reader(at, self._trained_storage)(0)
+                self._store(row, element, lanes, value)

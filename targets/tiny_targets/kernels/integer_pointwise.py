@@ -1,0 +1,413 @@
+"""The input gradient of a pointwise convolution: rows of g against panels of weight columns.
+
+    gx[p, i] = sum_o g[p, o] w[o, i]                1x1, stride 1, no pads, one group
+
+Rows of g are read where they lie. For a block of columns the weights, row-major int8 or the upper
+bytes of int16 masters, are repacked into a panel in scratch memory that the innermost loop reads in
+order; then all pixels stream past it, a block of pixels by columns at a time:
+
+    Pairs   2 x 2   words of two int16 on both sides, one dot2 each                (a core with dot2)
+    Singles 4 x 4   bytes in the panel, a multiply and an add each                 (many registers)
+
+Of a partly trained weight the frozen columns come first, then the trained ones: two lists of columns.
+Blocks at the end overlap: what they share with the block before is computed and written twice.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tiny_dialect.attributes import to_list
+from tiny_dialect.ops.convolution import geometry
+from tiny_dialect.types import element_name, shape_of
+from tiny_targets.kernels.address import ANY_SIZE, ELEMENT_BYTES, Address, address_of, walk
+from tiny_targets.kernels.integer_header import EXPONENT, Result, limit_mantissa, numbers
+from tiny_targets.kernels.nest import Nest
+from tiny_targets.kernels.primitives import Primitives, primitives_of, pinned
+from tiny_targets.kernels.scalar import Index, Scalar, minimum, number
+from tiny_targets.kernels.scratch import ScratchWish
+
+STEP = 4
+"""Outputs that are handled together."""
+
+Sums = tuple[Scalar, ...]
+
+
+class Format(ABC):
+    """How a panel holds its columns, and how rows of g are multiplied with it."""
+
+    pixels: int
+    columns: int
+    longest_chunk: int
+    """Steps that are worth unrolling."""
+
+    def __init__(self, core: Primitives, element: str, outputs: int) -> None:
+        self.core, self.element, self.outputs = core, element, outputs
+        self.bytes = ELEMENT_BYTES[element]
+
+    @abstractmethod
+    def step_bytes(self, lanes: int) -> int:
+        """A whole step of a panel."""
+
+    @abstractmethod
+    def single_bytes(self, lanes: int) -> int:
+        """One element of the rest of a panel."""
+
+    @abstractmethod
+    def pack_step(self, weights: list[list[Scalar]], panel: Address) -> None:
+        """Write a step; `weights` by element, then column."""
+
+    @abstractmethod
+    def pack_single(self, weights: list[Scalar], panel: Address) -> None:
+        """Write one element of the rest."""
+
+    @abstractmethod
+    def multiply_step(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
+        """`sums`, by row and column, plus the products of a step."""
+
+    @abstractmethod
+    def multiply_single(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
+        """`sums` plus the products of one element."""
+
+
+class Pairs(Format):
+    """Two int16 a word. A step holds its elements in the order in which g's become pairs."""
+
+    pixels, columns, longest_chunk = 2, 2, 12
+
+    def step_bytes(self, lanes: int) -> int:
+        return 8 * lanes
+
+    def single_bytes(self, lanes: int) -> int:
+        return 4 * lanes
+
+    def pack_step(self, weights: list[list[Scalar]], panel: Address) -> None:
+        pairs = ((0, 1), (2, 3)) if self.element == "i16" else ((0, 2), (1, 3))
+        words = [
+            self.core.pack(low, high)
+            for i, j in pairs
+            for low, high in zip(weights[i], weights[j], strict=True)
+        ]
+        for i in range(0, len(words), 2):
+            self.core.store_pair(words[i], words[i + 1], panel + 4 * i)
+
+    def pack_single(self, weights: list[Scalar], panel: Address) -> None:
+        for lane, weight in enumerate(weights):
+            (panel + 4 * lane).store(weight, "i32")
+
+    def multiply_step(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
+        lefts = [self._words(row) for row in rows]
+        loaded = [self.core.load_pair(panel + 8 * i) for i in range(lanes)]
+        rights = [word for pair in loaded for word in pair]
+        for pair in range(2):
+            sums = tuple(
+                self.core.dot2(
+                    lefts[lane // lanes][pair], rights[pair * lanes + lane % lanes], total
+                )
+                for lane, total in enumerate(sums)
+            )
+        return sums
+
+    def _words(self, row: Address) -> tuple[Scalar, Scalar]:
+        if self.element == "i8":
+            return self.core.widen(row.load("i32", volatile=True))
+        if self.outputs % 2 == 0:
+            return self.core.load_pair(row)
+        # Every other row starts at half a word: a single load may, a double one may not.
+        return row.load("i32", volatile=True), (row + 4).load("i32", volatile=True)
+
+    def multiply_single(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
+        return _products(
+            [row.load(self.element) for row in rows],
+            [(panel + 4 * lane).load("i32") for lane in range(lanes)],
+            sums,
+        )
+
+
+class Singles(Format):
+    """One element after the other."""
+
+    pixels, columns, longest_chunk = 4, 3, 4
+
+    def step_bytes(self, lanes: int) -> int:
+        return STEP * lanes
+
+    def single_bytes(self, lanes: int) -> int:
+        return lanes
+
+    def pack_step(self, weights: list[list[Scalar]], panel: Address) -> None:
+        for element, row in enumerate(weights):
+            self.pack_single(row, panel + element * len(row))
+
+    def pack_single(self, weights: list[Scalar], panel: Address) -> None:
+        for lane, weight in enumerate(weights):
+            (panel + lane).store(weight, "i8")
+
+    def multiply_step(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
+        for element in range(STEP):
+            moved = [row + element * self.bytes for row in rows]
+            sums = self.multiply_single(moved, panel + element * lanes, sums, lanes)
+        return sums
+
+    def multiply_single(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
+        return _products(
+            [row.load(self.element, volatile=True) for row in rows],
+            [(panel + lane).load("i8", volatile=True) for lane in range(lanes)],
+            sums,
+        )
+
+
+def _products(lefts: list[Scalar], rights: list[Scalar], sums: Sums) -> Sums:
+    lanes = len(rights)
+    return tuple(
+        pinned(total + lefts[lane // lanes] * rights[lane % lanes])
+        for lane, total in enumerate(sums)
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one input gradient is computed."""
+
+    form: Format
+    pixels: int
+    """Of a block."""
+    unroll: int
+    """Steps of a chunk; the steps that are left over follow the last one."""
+
+    @property
+    def steps(self) -> int:
+        """Whole steps."""
+        return self.form.outputs // STEP
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of `unroll` steps."""
+        return self.steps // self.unroll if self.unroll else 0
+
+    @property
+    def rest(self) -> int:
+        """Elements behind the last step."""
+        return self.form.outputs % STEP
+
+    @property
+    def scratch_bytes(self) -> int:
+        """One panel."""
+        form = self.form
+        size = self.steps * form.step_bytes(form.columns)
+        return size + self.rest * form.single_bytes(form.columns)
+
+
+def plan_of(op: Any, target: Any) -> Plan | None:
+    """The plan of a pointwise input gradient; None for any other."""
+    shape, geo = shape_of(op.w), geometry(op)
+    if shape[1:3] != (1, 1) or geo.strides != (1, 1) or any(geo.pads) or geo.groups != 1:
+        return None
+    core = primitives_of(target)
+    form = (Pairs if core.has_dot2 else Singles)(core, element_name(op.g), shape[0])
+    pixels = min(prod(shape_of(op.g)[1:3]), form.pixels)
+    steps = shape[0] // STEP
+    # Long chunks save loop instructions, steps behind the last one cost code.
+    unroll = max(
+        range(1, min(form.longest_chunk, steps) + 1), default=0,
+        key=lambda n: (steps % n == 0, n),
+    )  # fmt: skip
+    return Plan(form, pixels, unroll)
+
+
+def pointwise_scratch(op: Any, target: Any) -> ScratchWish | None:
+    """The panel of one block of columns."""
+    plan = plan_of(op, target)
+    return None if plan is None else ScratchWish([plan.scratch_bytes])
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Weight columns in storage, and the channels that they belong to."""
+
+    start: Address
+    """The byte that holds the weight of the first output and column."""
+    step: int
+    """From a column to the next, in bytes."""
+    row: Scalar
+    """From an output to the next, in bytes."""
+    sources: Address | None
+    """A table of the columns' numbers; all in order where there is none."""
+    channels: Address | None
+    """A table of the columns' channels, likewise."""
+    count: int
+
+
+def _number(table: Address | None, index: Scalar) -> Scalar:
+    return index if table is None else (table + index * 2).load("i16")
+
+
+class PointwiseInputGradient:
+    """The code of one input gradient; pixels, outputs and channels are arguments."""
+
+    def __init__(self, nest: Nest, op: Any, plan: Plan) -> None:
+        self._nest, self._plan, self._form = nest, plan, plan.form
+        outputs, _, _, channels = shape_of(op.w)
+        self._pixel_count = prod(shape_of(op.g)[1:3])
+        self._even_channels, self._shift = channels % 2 == 0, op.shift.value
+        g, self._header = nest.read(op.g, ANY_SIZE), nest.read(op.g_header)
+        self._g = address_of(g)
+        self._sizes(nest, outputs, channels)
+        self._lists = self._column_lists(nest, op, channels)
+        self._panel = address_of(nest.scratch(ANY_SIZE, "i8"))
+        self._result = Result(nest, plan.form.core, op)
+
+    def _sizes(self, nest: Nest, outputs: int, channels: int) -> None:
+        plan, form, pixels = self._plan, self._plan.form, self._pixel_count
+        chunk = plan.unroll * form.step_bytes(form.columns)
+        values = [pixels, outputs * form.bytes, channels * 2, plan.chunks * chunk]
+        self._pixels, self._g_row, self._gx_row, self._panel_end = numbers(nest, values)
+
+    def _column_lists(self, nest: Nest, op: Any, channels: int) -> list[_Columns]:
+        if op.trained is None:
+            return [self._columns(nest, op.w, channels, None, None)]
+        trained = to_list(op.attributes["trained_channels"])
+        frozen = np.array(sorted(set(range(channels)) - set(trained)), np.int16)
+        table = np.array(trained, np.int16)
+        lists = [self._columns(nest, op.trained, len(trained), None, table)]
+        if len(frozen):
+            lists.append(self._columns(nest, op.w, len(frozen), frozen, frozen))
+        return lists
+
+    def _columns(
+        self, nest: Nest, value: Any, count: int, sources: Any, channels: Any
+    ) -> _Columns:
+        step = ELEMENT_BYTES[element_name(value)]
+        (row,) = numbers(nest, [step * shape_of(value)[3]])
+        tables = [None if t is None else address_of(nest.read(t)) for t in (sources, channels)]
+        # The upper byte of a master is the weight.
+        start = address_of(nest.read(value, ANY_SIZE)) + (step - 1)
+        return _Columns(start, step, row, tables[0], tables[1], count)
+
+    def emit(self) -> None:
+        """All lists of columns, then the header."""
+        for columns in self._lists:
+            lanes = min(self._form.columns, columns.count)
+            blocks = -(-columns.count // lanes)
+            last, end = numbers(self._nest, [columns.count - lanes, blocks * lanes])
+
+            def block(
+                first: Scalar, columns: _Columns = columns, last: Scalar = last, lanes: int = lanes
+            ) -> tuple[Scalar]:
+                start = first if columns.count % lanes == 0 else minimum(first, last)
+                self._block(columns, [start + lane for lane in range(lanes)])
+                return (first + lanes,)
+
+            walk(end, (number(0),), block)
+        size = self._pixels * self._gx_row
+        self._result.finish(self._header[EXPONENT] + self._shift, size)
+
+    def _block(self, columns: _Columns, indices: list[Scalar]) -> None:
+        """One block of columns for all pixels."""
+        sources = [columns.start + _number(columns.sources, i) * columns.step for i in indices]
+        if columns.sources is None:
+            sources = [sources[0] + lane * columns.step for lane in range(len(indices))]
+        self._pack(sources, columns.row)
+        if columns.channels is None:
+            start, outs = self._result.start + indices[0] * 2, [2 * i for i in range(len(indices))]
+        else:
+            start, outs = self._result.start, [_number(columns.channels, i) * 2 for i in indices]
+        adjacent = columns.channels is None and self._even_channels and len(indices) % 2 == 0
+        self._stream(start, outs, adjacent)
+
+    def _pack(self, sources: list[Address], row: Scalar) -> None:
+        """Fill the panel from columns."""
+        form, plan, lanes = self._form, self._plan, len(sources)
+
+        def read(starts: Any) -> tuple[list[Scalar], tuple[Address, ...]]:
+            return [at.load("i8") for at in starts], tuple(at + row for at in starts)
+
+        def step(panel: Address, *starts: Address) -> tuple[Address, ...]:
+            weights = []
+            for _ in range(STEP):
+                found, starts = read(starts)
+                weights.append(found)
+            form.pack_step(weights, panel)
+            return panel + form.step_bytes(lanes), *starts
+
+        places: tuple[Address, ...] = (self._panel, *sources)
+        if plan.steps:
+            whole = plan.steps * form.step_bytes(lanes)
+            places = walk(self._panel + whole, places, step)
+        panel, *starts = places
+        for _ in range(plan.rest):
+            found, starts = read(starts)
+            form.pack_single(found, panel)
+            panel = panel + form.single_bytes(lanes)
+
+    def _stream(self, start: Address, outs: Sequence[Index], adjacent: bool) -> None:
+        """Multiply all rows of g with the panel; results lie `outs` bytes behind `start`."""
+        size = self._plan.pixels
+        first, whole = self._pixel_count % size, (self._gx_row * size, self._g_row * size)
+        # A first step that is shorter makes the last block end with the last row.
+        steps = (self._gx_row * first, self._g_row * first) if first else ()
+
+        def block(line: Address, row: Address, *steps: Scalar) -> tuple[Any, ...]:
+            sums, out = self._multiply(row, len(outs)), line
+            for pixel in range(size):
+                self._store(out, outs, sums[pixel * len(outs) : (pixel + 1) * len(outs)], adjacent)
+                out = out + self._gx_row
+            down, across = steps or whole
+            return (line + down, row + across, *(whole if steps else ()))
+
+        end = start + self._pixels * self._gx_row
+        walk(end, (start, self._g, *steps), block)
+
+    def _multiply(self, row: Address, lanes: int) -> Sums:
+        form, plan = self._form, self._plan
+        half = number((1 << self._shift) >> 1)
+        sums: Sums = (half,) * (plan.pixels * lanes)
+        size = form.step_bytes(lanes)
+
+        def rows_at(first: Address) -> list[Address]:
+            rows = [first]
+            for _ in range(1, plan.pixels):
+                rows.append(rows[-1] + self._g_row)
+            return rows
+
+        def chunk(panel: Address, first: Address, *totals: Scalar) -> tuple[Any, ...]:
+            rows = rows_at(first)
+            for i in range(plan.unroll):
+                moved = [at + i * STEP * form.bytes for at in rows]
+                totals = form.multiply_step(moved, panel + i * size, totals, lanes)
+            return panel + plan.unroll * size, first + plan.unroll * STEP * form.bytes, *totals
+
+        places: tuple[Any, ...] = (self._panel, row, *sums)
+        if plan.chunks == 1:
+            places = chunk(*places)
+        elif plan.chunks:
+            end = self._panel_end if lanes == form.columns else number(plan.chunks * plan.unroll * size)
+            places = walk(self._panel + end, places, chunk)
+        panel, first, *totals = places
+        sums = tuple(totals)
+        rows = rows_at(first)
+        for i in range(plan.steps - plan.chunks * plan.unroll):
+            moved = [at + i * STEP * form.bytes for at in rows]
+            sums = form.multiply_step(moved, panel + i * size, sums, lanes)
+        left = plan.steps - plan.chunks * plan.unroll
+        panel, rows = panel + left * size, [at + left * STEP * form.bytes for at in rows]
+        for i in range(plan.rest):
+            moved = [at + i * form.bytes for at in rows]
+            sums = form.multiply_single(moved, panel + i * form.single_bytes(lanes), sums, lanes)
+        return sums
+
+    def _store(self, line: Address, outs: Sequence[Index], sums: Sums, adjacent: bool) -> None:
+        core = self._form.core
+        values = [limit_mantissa(core, total >> self._shift) for total in sums]
+        if not (adjacent and core.has_dot2):
+            for out, value in zip(outs, values, strict=True):
+                (line + out).store(value, "i16")
+            return
+        for i in range(0, len(values), 2):
+            (line + outs[i]).store(core.pack(values[i], values[i + 1]), "i32")
