@@ -165,9 +165,7 @@ def overwrite_distance(lowest: Sequence[int], inputs: int, x_row: int, y_row: in
     written before `r` end lower still. The largest `(r + 1) y_row - lowest[r] x_row` is therefore
     both sufficient and, for a kernel that may write a row before it reads for it, necessary.
     """
-    gaps = [
-        (row + 1) * y_row - first * x_row for row, first in enumerate(lowest) if first < inputs
-    ]
+    gaps = [(row + 1) * y_row - first * x_row for row, first in enumerate(lowest) if first < inputs]
     return _words(max(gaps, default=0))
 
 

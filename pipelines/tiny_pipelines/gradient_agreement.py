@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiny_dialect.attributes import to_array, to_list
-from tiny_dialect.block_float import LOGIT_FRACTION
+from tiny_dialect.errors import InvalidOption
 from tiny_dialect.semantics import initial_state, run
 from tiny_dialect.semantics.backward import channel_sums, weight_gradient
 from tiny_dialect.semantics.update import MASTER_UNIT
 from tiny_dialect.types import quantization
-from tiny_passes.graph import is_trained, producer, users
+from tiny_passes.graph import TRAIN_STEP, find_function, users
 from tiny_passes.prune_backward import UPDATES, updated_symbol
 
 Array = NDArray[Any]
@@ -32,11 +32,15 @@ _ALMOST_ZERO = 1e-30
 
 
 class UpdateRecorder:
-    """The update that each parameter of a training step would get, in real units, by symbol."""
+    """The update that each parameter of a training step would get, in real units, by symbol.
 
-    def __init__(self, step: Any) -> None:
-        self.step = step
-        self.state = initial_state(step)
+    `module` is at the stage `scheduled` or later.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.step = find_function(module, TRAIN_STEP)
+        self.state = initial_state(self.step)
 
     def updates(self, arguments: Sequence[Any]) -> Updates:
         """The updates of one sample at rate 1; the state is left as it was."""
@@ -78,7 +82,7 @@ def _unit(op: Any, integer: bool) -> Any:
     parameter = op.operands[0]
     for reader in users(parameter):
         if reader.operation.name == "tiny.integer_linear":
-            return 2.0 ** -reader.fraction.value
+            return 2.0**-reader.fraction.value
         if reader.operation.name != "tiny.conv2d":
             continue
         scales = to_array(reader.weight_scales)
@@ -119,14 +123,13 @@ def load_float_state(recorder: UpdateRecorder, state: dict[str, Array]) -> None:
 
 
 def _fraction(step: Any, symbol: str) -> int:
+    """The fraction bits of a parameter of an integer head."""
     for op in step.regions[0].blocks[0]:
-        if op.operation.name == "tiny.integer_linear":
-            for value in (op.w, op.bias):
-                parameter = producer(value)
-                if parameter is not None and is_trained(parameter):
-                    if parameter.symbol.value == symbol:
-                        return op.fraction.value
-    return LOGIT_FRACTION
+        if op.operation.name == "tiny.integer_linear" and symbol in (
+            value.owner.attributes["symbol"].value for value in (op.w, op.bias)
+        ):
+            return op.fraction.value
+    raise InvalidOption(f"the step has no integer head with a parameter {symbol}")
 
 
 def _trained_head(model: bytes, name: str, classes: int | None, data: Any, steps: int) -> Any:
@@ -148,7 +151,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from tiny_dialect.bindings import ir
     from tiny_dialect.dialect import new_context
     from tiny_pipelines.datasets import load_dataset
-    from tiny_pipelines.experiment import functions_of
     from tiny_pipelines.frontends import import_bytes
     from tiny_pipelines.training import TrainingOptions, build_training_step
 
@@ -157,20 +159,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data = load_dataset(options.data)
     report: dict[str, Any] = {}
     with new_context(), ir.Location.unknown():
-        head, preprocessing = _trained_head(
-            model, name, options.classes, data, options.head_steps
-        )
+        head, preprocessing = _trained_head(model, name, options.classes, data, options.head_steps)
 
         def recorder(gradients: str) -> UpdateRecorder:
             module = import_bytes(model, name, options.classes, 0)
             training = TrainingOptions(options.scheme, gradients=gradients, fuse_blocks=False)
-            step = functions_of(build_training_step(module, training, until="scheduled"))
-            made = UpdateRecorder(step["train_step"])
+            made = UpdateRecorder(build_training_step(module, training, until="scheduled"))
             load_float_state(made, head)
-            keep.append(module)
             return made
 
-        keep: list[Any] = []
         test = data.test.limited(options.samples)
         samples = [
             (preprocessing.apply(image), int(label))

@@ -62,9 +62,7 @@ def outcome(case, folder):
 def same_with_and_without(seed, folder):
     """Assert equal results; the number of fused blocks and of ops with a fixed traversal."""
     case = drawn(seed)
-    off = replace(
-        case.options, in_place=False, alignment=4, fuse_blocks="off", row_overlap="off"
-    )
+    off = replace(case.options, in_place=False, alignment=4, fuse_blocks="off", row_overlap="off")
     with new_context():
         plain, _ = outcome(replace(case, options=off), folder)
         chosen, module = outcome(case, folder)

@@ -80,9 +80,7 @@ def _convolution(make: Maker, x: Any, link: Link, clamp: tuple[int, int]) -> Any
     return op
 
 
-def chain_case(
-    seed: int, links: list[Link], residual: str = "", mask: bool = False
-) -> Case:
+def chain_case(seed: int, links: list[Link], residual: str = "", mask: bool = False) -> Case:
     """The chain of `links` fused; `residual` is "" for none, "input" or "other"."""
     make = Maker(seed)
     first = links[0].geometry

@@ -33,6 +33,8 @@ DENSE, DEPTHWISE = 0, -1
 _SATURATED_BIASES = (2**31 - 1, -(2**31), -160_704_352, 0)
 _MAX_FACTOR = 2.0**29
 _MIN_SCALE, _MAX_SCALE = 1e-30, 1e30
+# Integer gradients hold a head in fixed point and refuse larger weights.
+_HEAD_RANGE = (-4000.0, 4000.0)
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ class _Build:
         features = x.size
         real = (x - quantization.zero_point) * quantization.scale
         size = float(np.sqrt((real**2).sum())) or 1.0
-        weight = np.clip(rng.normal(size=(layer.classes, features)) * 1.5 / size, -1e30, 1e30)
+        weight = np.clip(rng.normal(size=(layer.classes, features)) * 1.5 / size, *_HEAD_RANGE)
         bias = rng.normal(size=layer.classes) * 0.5
         return LinearLayer(
             layer.name, (layer.source,), weight.astype(np.float32), bias.astype(np.float32)

@@ -11,6 +11,7 @@ from tiny_targets.kernels import (  # noqa: F401
     convolution,
     elementwise,
     fused_block,
+    gradient_passes,
     gradients,
     head,
     integer_elementwise,

@@ -20,7 +20,7 @@ from tiny_targets.kernels.nest import Nest
 from tiny_targets.kernels.numerics import round_half_even
 from tiny_targets.kernels.primitives import Primitives, settled
 from tiny_targets.kernels.rescale import Rescaling
-from tiny_targets.kernels.scalar import Index, Scalar, clamp
+from tiny_targets.kernels.scalar import Index, Scalar, clamp, maximum, minimum
 from tiny_targets.kernels.tap_pairs import Pair
 from tiny_targets.kernels.weights import constant_of, trained_rows
 
@@ -78,6 +78,9 @@ class ChannelRecord:
             self._rows = nest.read(trained_rows(op))
             self._trained = address_of(nest.read(op.trained))
             self._trained_storage = element_name(op.trained)
+        # As arguments, so that layers which differ in nothing else share the code.
+        numbers = [rescale.offset, rescale.bias_limit or 0]
+        self._numbers = nest.read(np.array(numbers, np.int32))
         self._bind_biases(op)
         self._multipliers = nest.read(rescale.multipliers)
         self._shifts = None if rescale.uniform else nest.read(rescale.shifts)
@@ -114,12 +117,13 @@ class ChannelRecord:
         total = self._prepare_taps(channel)
         bias = self._bias[channel]
         if self._bias_limit is not None:
-            bias = clamp(bias, -self._bias_limit, self._bias_limit)
+            limit = self._numbers[1]
+            bias = minimum(maximum(bias, 0 - limit), limit)
         if self._zero_sums is not None:
             bias = bias - self._zero_sums[channel]
         elif self._sums_taps:
             bias = bias - total * self._zero
-        rounding = self._nest.number(self._rescale.offset if self._rescale.uniform else 1)
+        rounding = self._numbers[0] if self._rescale.uniform else self._nest.number(1)
         if self._shifts is None:
             (self._start + _BIAS).store(bias, "i32")
         else:

@@ -44,7 +44,8 @@ def emit_dense(nest: Nest, op: Any, target: Any) -> bool:
     x, y = address_of(nest.read(op.x)), address_of(nest.write(op.y))
     mask = None if op.mask is None else nest.write(op.mask)
     start = address_of(nest.scratch((form.scratch_bytes // 4,), "i32"))
-    emitter = DenseEmitter(nest, op, form, rescaling, target, start)
+    rows = start + form.panel_bytes
+    emitter = DenseEmitter(nest, op, form, rescaling, target, start, rows)
     emitter.prepare()
     emitter.emit_image(x, y, mask)
     return True
@@ -71,18 +72,28 @@ class _Place:
 
 
 class DenseEmitter:
-    """The arguments of one kernel, and its code; `prepare` comes before all rows."""
+    """The arguments of one kernel, and its code; `prepare` comes before all rows.
+
+    The panel stays, the rows are used anew by each `emit_row`.
+    """
 
     def __init__(
-        self, nest: Nest, op: Any, form: Dense, rescaling: Rescaling, target: Any, start: Address
+        self,
+        nest: Nest,
+        op: Any,
+        form: Dense,
+        rescaling: Rescaling,
+        target: Any,
+        panel: Address,
+        rows: Address,
     ) -> None:
         self._nest, self._form, self._rescaling = nest, form, rescaling
         self._core = core = primitives_of(target)
         self._limits = [int(bound) for bound in to_list(op.attributes["clamp"])]
         # A constant in the code would be added apart; a scalar goes into the product.
         self._offset = nest.read(np.array([rescaling.offset], np.int32))[0]
-        self._panel = DensePanel(nest, op, form, rescaling, start)
-        self._rows = start + form.block_bytes(form.outputs)
+        self._panel = DensePanel(nest, op, form, rescaling, panel)
+        self._rows = rows
         self._writer = PlaneWriter(
             nest, core, form.plane, self._rows, quantization(op.x)[1], 1, centred=True
         )
@@ -93,13 +104,13 @@ class DenseEmitter:
         return self._form.plane.vertical
 
     def prepare(self) -> None:
-        """Write the panel and the pads of the rows."""
+        """Write the panel."""
         self._panel.fill()
-        self._writer.clear()
 
     def emit_image(self, x: Address, y: Address, mask: Buffer | None) -> None:
         """All rows, a band after the other."""
         nest, plane = self._nest, self._form.plane
+        self._writer.clear()
         down, width = plane.vertical, plane.horizontal.output
         for band in nest.loop(plane.bands):
             if plane.bands == 1:
@@ -115,6 +126,7 @@ class DenseEmitter:
     def emit_row(self, oh: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
         """Row `oh` of `y`, from the rows of `x` that its window meets."""
         down, width = self.vertical, self._form.plane.horizontal.output
+        self._writer.clear_edges()
         self._writer.gather_window(x.address, oh * down.stride - down.pad)
         self._emit_row(self._rows, y.address(oh), mask, oh * width)
 

@@ -81,9 +81,19 @@ class Dense:
         return replace(self, plane=self.plane.window_only)
 
     @property
+    def panel_bytes(self) -> int:
+        """The panel of all channels."""
+        return self.block_bytes(self.outputs)
+
+    @property
+    def row_bytes(self) -> int:
+        """The rows, and what a last pair of words may reach beyond."""
+        return self.plane.bytes + 8
+
+    @property
     def scratch_bytes(self) -> int:
         """The panel of all channels, then the rows."""
-        return self.block_bytes(self.outputs) + self.plane.bytes + 8
+        return self.panel_bytes + self.row_bytes
 
 
 def dense_of(op: Any, target: Any) -> Dense | None:

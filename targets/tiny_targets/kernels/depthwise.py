@@ -172,7 +172,7 @@ class DepthwiseEmitter:
         bits = None
         if mask is not None:
             bits = address_of(mask) + oh * (row_outputs * self._mask_bytes)
-        self._writer.clear()
+        self._writer.clear_edges()
         self._clear_mask(bits, row_outputs)
         for source, channel in self._channels():
             self._writer.gather_window(

@@ -23,10 +23,11 @@ from tiny_targets.kernels.nest import Buffer, Nest, Span, image_shape
 from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.residual_add import addition_of
 from tiny_targets.kernels.row_convolution import (
+    TILES,
     RowConvolution,
     row_convolutions,
-    row_memory,
-    total_bytes,
+    tile_within,
+    working_bytes,
 )
 from tiny_targets.kernels.rows import Rows
 from tiny_targets.kernels.scalar import Index, maximum, minimum, select
@@ -87,9 +88,9 @@ def fused_block(nest: Nest, op: Any, target: Any) -> None:
 def scratch_wish(op: Any, target: Any) -> ScratchWish:
     """The rings, and room for the kernels of the convolutions."""
     chain = chain_of(op)
-    rings = scratch_bytes(chain)
-    working = total_bytes([row_memory(conv, target) for conv in chain.convolutions])
-    return ScratchWish([rings + working])
+    rings, convolutions = scratch_bytes(chain), chain.convolutions
+    sizes = {rings + working_bytes(convolutions, target, tile) for tile in TILES}
+    return ScratchWish(sorted(sizes))
 
 
 def _check(op: Any, chain: Chain) -> None:
@@ -134,11 +135,11 @@ def _stages(
     `size` bytes of scratch memory: what the rings leave is for the kernels of the convolutions.
     """
     rings = scratch_bytes(chain)
-    needed = total_bytes([row_memory(conv, target) for conv in chain.convolutions])
-    working = None
-    if needed and size >= rings + needed:
+    tile, working = tile_within(chain.convolutions, target, size - rings), None
+    needed = 0 if tile is None else working_bytes(chain.convolutions, target, tile)
+    if needed:
         working = address_of(nest.scratch((needed // 4,), "i32", rings))
-    emitters = row_convolutions(nest, chain.convolutions, target, working)
+    emitters = row_convolutions(nest, chain.convolutions, target, tile or TILES[0], working)
     stages = []
     between = pairwise(images)
     for conv, emitter, (source, output) in zip(chain.convolutions, emitters, between, strict=True):

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from tiny_dialect.attributes import to_array
-from tiny_dialect.block_float import MULTIPLIER_BITS
+from tiny_dialect.block_float import MANTISSA_BITS, MULTIPLIER_BITS
 from tiny_dialect.ops import IntegerAddGradients, NormalizeGradient
 from tiny_dialect.types import shape_of
-from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of, walk
+from tiny_targets.kernels.address import ANY_SIZE, ELEMENT_BYTES, Address, address_of, walk
 from tiny_targets.kernels.integer_header import (
     EXPONENT,
     WIDTH,
@@ -79,12 +79,12 @@ class _Normalizer:
         self._rest = shape[-1] % _MASK_BITS
         self._spread = shape_of(op.g) != shape
         self._uniform = multipliers.size == 1
-        g = nest.read(op.g)
+        g = nest.read(op.g, ANY_SIZE)
         self._g = address_of(g)
         self._read = _Mantissas(core, g.element, shape[-1])
         header: Buffer = nest.read(op.g_header)
-        self._m = nest.read(multipliers)
-        self._mask = None if op.mask is None else address_of(nest.read(op.mask))
+        self._m = address_of(nest.read(multipliers, ANY_SIZE))
+        self._mask = None if op.mask is None else address_of(nest.read(op.mask, ANY_SIZE))
         self._result = Result(nest, core, op)
         row = (shape[-1] - self._rest) * self._result.bytes
         words = self._read.paired and self._result.element == "i16" and self._mask is not None
@@ -105,7 +105,7 @@ class _Normalizer:
         self._result.finish(self._exponent, self._size)
 
     def _pixel(self, gx: Address, g: Address, *mask: Address) -> tuple[Address, ...]:
-        m = () if self._uniform else (address_of(self._m),)
+        m = () if self._uniform else (self._m,)
         places: tuple[Address, ...] = (gx, g, *m, *mask)
         if self._has_blocks:
             places = walk(gx + self._row, places, lambda *p: self._block(p, _MASK_BITS))
@@ -122,7 +122,7 @@ class _Normalizer:
         for first in range(0, count, _QUAD):
             size = min(_QUAD, count - first)
             values = [
-                limit_mantissa(self._core, product >> self._shift, self._bits)
+                self._limit(product >> self._shift)
                 for product in self._products(g, m, first, size)
             ]
             at = gx + first * self._result.bytes
@@ -137,6 +137,10 @@ class _Normalizer:
         steps += [] if bits is None else [1]
         return tuple(place + step for place, step in zip(places, steps, strict=True))
 
+    def _limit(self, value: Scalar) -> Scalar:
+        """`value` on `bits` bits; 16 hold any: `g` has `width` bits and a multiplier less than 15."""
+        return value if self._bits == MANTISSA_BITS else limit_mantissa(self._core, value, self._bits)
+
     def _store_masked(self, at: Address, values: list[Scalar], bits: Scalar) -> None:
         """Four mantissas as two words, each with the word that its two mask bits stand for."""
         assert self._masks is not None
@@ -149,14 +153,14 @@ class _Normalizer:
         at = g + first * self._read.bytes
         if not self._read.paired:
             factors = (
-                [self._m[0]] * count if m is None
+                [self._m.load("i16")] * count if m is None
                 else [(m + 2 * (first + i)).load("i16") for i in range(count)]
             )  # fmt: skip
             values = self._read.elements(at, count)
             return [v * f + self._half for v, f in zip(values, factors, strict=True)]
         dot, found = self._core.dot, []
         words = self._read.words(at, count)
-        factors = [self._m[0]] * 2 if m is None else self._read.words(m + 2 * first, count)
+        factors = [self._m.load("i16")] * 2 if m is None else self._read.words(m + 2 * first, count)
         for word, factor in zip(words, factors, strict=False):
             found.append(dot(word, factor, self._half, "ll"))
             found.append(dot(word, factor, self._half, "hl" if m is None else "hh"))
@@ -205,9 +209,8 @@ class _Term:
 def integer_add_gradients(nest: Nest, op: Any, target: Any) -> None:
     """Both operands at the exponent of the sum, added, saturated."""
     core = primitives_of(target)
-    a, b, a_header, b_header = (
-        nest.read(value) for value in (op.a, op.b, op.a_header, op.b_header)
-    )
+    a, b = nest.read(op.a, ANY_SIZE), nest.read(op.b, ANY_SIZE)
+    a_header, b_header = nest.read(op.a_header), nest.read(op.b_header)
     result = Result(nest, core, op)
     exponent = sum_target(a_header, b_header)
     terms = [_Term(core, a, a_header, exponent), _Term(core, b, b_header, exponent)]

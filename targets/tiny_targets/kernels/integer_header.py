@@ -7,13 +7,15 @@ change the lowest bit of the upper one, and only where the lower one is negative
 at least as much.
 """
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from tiny_dialect.bindings import load
 from tiny_dialect.block_float import MANTISSA_BITS
-from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of, walk
+from tiny_dialect.types import shape_of
+from tiny_targets.kernels.address import ANY_SIZE, ELEMENT_BYTES, Address, address_of, walk
 from tiny_targets.kernels.nest import Buffer, Nest
 from tiny_targets.kernels.primitives import Primitives, shift_right_unsigned
 from tiny_targets.kernels.scalar import Scalar, maximum, number, select
@@ -65,13 +67,13 @@ class Result:
 
     def __init__(self, nest: Nest, core: Primitives, op: Any) -> None:
         self._core = core
-        self._mantissas: Buffer = nest.write(op.gx)
+        mantissas = nest.write(op.gx, ANY_SIZE)
         self._header = nest.write(op.gx_header)
-        self.element = self._mantissas.element
+        self.element = mantissas.element
         self.bytes = ELEMENT_BYTES[self.element]
         """Of one mantissa."""
-        self.start: Address = address_of(self._mantissas)
-        self.count = int(np.prod(self._mantissas.shape))
+        self.start = address_of(mantissas)
+        self.count = prod(shape_of(op.gx))
 
     def finish(self, exponent: Scalar, size: Scalar | int | None = None) -> None:
         """Write the header of finished mantissas; `size`, of all of them, in bytes."""

@@ -32,7 +32,7 @@ _COLUMNS = 4
 def integer_conv2d_input_grad(nest: Nest, op: Any, target: Any) -> None:
     """The fastest form that fits the op and its scratch memory."""
     plan = plan_of(op, target)
-    if plan is not None and scratch_of(op) >= plan.scratch_bytes:
+    if plan is not None and scratch_of(op) >= plan.panel_bytes:
         PointwiseInputGradient(nest, op, plan).emit()
         return
     planes = integer_depthwise.plan_of(op, target)

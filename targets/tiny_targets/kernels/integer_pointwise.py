@@ -31,7 +31,7 @@ from tiny_targets.kernels.integer_header import EXPONENT, Result, limit_mantissa
 from tiny_targets.kernels.nest import Nest
 from tiny_targets.kernels.primitives import Primitives, primitives_of, pinned
 from tiny_targets.kernels.scalar import Index, Scalar, minimum, number
-from tiny_targets.kernels.scratch import ScratchWish
+from tiny_targets.kernels.scratch import ScratchWish, scratch_of
 
 STEP = 4
 """Outputs that are handled together."""
@@ -88,14 +88,26 @@ class Pairs(Format):
         return 4 * lanes
 
     def pack_step(self, weights: list[list[Scalar]], panel: Address) -> None:
-        pairs = ((0, 1), (2, 3)) if self.element == "i16" else ((0, 2), (1, 3))
         words = [
             self.core.pack(low, high)
-            for i, j in pairs
+            for i, j in self._pairs
             for low, high in zip(weights[i], weights[j], strict=True)
         ]
         for i in range(0, len(words), 2):
             self.core.store_pair(words[i], words[i + 1], panel + 4 * i)
+
+    def pack_words(self, rows: list[Scalar], panels: list[Address]) -> None:
+        """Write a step of two panels from words of four int8 columns."""
+        for panel, pack in zip(panels, (self.core.pack, self.core.pack_high), strict=True):
+            for place, (i, j) in enumerate(self._pairs):
+                # Bytes 0 and 2 of two rows' halves are a column, bytes 1 and 3 the next one.
+                first, second = self.core.widen(pack(rows[i], rows[j]))
+                self.core.store_pair(first, second, panel + 8 * place)
+
+    @property
+    def _pairs(self) -> tuple[tuple[int, int], ...]:
+        """Which elements of a step share a word."""
+        return ((0, 1), (2, 3)) if self.element == "i16" else ((0, 2), (1, 3))
 
     def pack_single(self, weights: list[Scalar], panel: Address) -> None:
         for lane, weight in enumerate(weights):
@@ -197,7 +209,7 @@ class Plan:
         return self.form.outputs % STEP
 
     @property
-    def scratch_bytes(self) -> int:
+    def panel_bytes(self) -> int:
         """One panel."""
         form = self.form
         size = self.steps * form.step_bytes(form.columns)
@@ -222,9 +234,18 @@ def plan_of(op: Any, target: Any) -> Plan | None:
 
 
 def pointwise_scratch(op: Any, target: Any) -> ScratchWish | None:
-    """The panel of one block of columns."""
+    """The panel of one block of columns; or of two, packed together."""
     plan = plan_of(op, target)
-    return None if plan is None else ScratchWish([plan.scratch_bytes])
+    if plan is None:
+        return None
+    two = [2 * plan.panel_bytes] if _fills_words(op, plan) else []
+    return ScratchWish([plan.panel_bytes, *two])
+
+
+def _fills_words(op: Any, plan: Plan) -> bool:
+    """True where four neighbouring weights are an aligned word that becomes two panels."""
+    whole = op.trained is None and element_name(op.w) == "i8" and shape_of(op.w)[3] % 4 == 0
+    return whole and isinstance(plan.form, Pairs)
 
 
 @dataclass(frozen=True)
@@ -255,19 +276,21 @@ class PointwiseInputGradient:
         self._nest, self._plan, self._form = nest, plan, plan.form
         outputs, _, _, channels = shape_of(op.w)
         self._pixel_count = prod(shape_of(op.g)[1:3])
-        self._even_channels, self._shift = channels % 2 == 0, op.shift.value
+        self._even_channels = channels % 2 == 0
         g, self._header = nest.read(op.g, ANY_SIZE), nest.read(op.g_header)
         self._g = address_of(g)
-        self._sizes(nest, outputs, channels)
+        self._sizes(nest, outputs, channels, op.shift.value)
         self._lists = self._column_lists(nest, op, channels)
         self._panel = address_of(nest.scratch(ANY_SIZE, "i8"))
+        self._two = _fills_words(op, plan) and scratch_of(op) >= 2 * plan.panel_bytes
         self._result = Result(nest, plan.form.core, op)
 
-    def _sizes(self, nest: Nest, outputs: int, channels: int) -> None:
+    def _sizes(self, nest: Nest, outputs: int, channels: int, shift: int) -> None:
         plan, form, pixels = self._plan, self._plan.form, self._pixel_count
         chunk = plan.unroll * form.step_bytes(form.columns)
         values = [pixels, outputs * form.bytes, channels * 2, plan.chunks * chunk]
         self._pixels, self._g_row, self._gx_row, self._panel_end = numbers(nest, values)
+        self._half, self._shift = numbers(nest, [(1 << shift) >> 1, shift])
 
     def _column_lists(self, nest: Nest, op: Any, channels: int) -> list[_Columns]:
         if op.trained is None:
@@ -292,7 +315,9 @@ class PointwiseInputGradient:
 
     def emit(self) -> None:
         """All lists of columns, then the header."""
-        for columns in self._lists:
+        if self._two:
+            self._emit_words(self._lists[0])
+        for columns in [] if self._two else self._lists:
             lanes = min(self._form.columns, columns.count)
             blocks = -(-columns.count // lanes)
             last, end = numbers(self._nest, [columns.count - lanes, blocks * lanes])
@@ -308,6 +333,46 @@ class PointwiseInputGradient:
         size = self._pixels * self._gx_row
         self._result.finish(self._header[EXPONENT] + self._shift, size)
 
+    def _emit_words(self, columns: _Columns) -> None:
+        """All columns, four at a time: two panels are packed from words."""
+        size, (count,) = self._plan.panel_bytes, numbers(self._nest, [columns.count])
+
+        def block(source: Address, out: Address) -> tuple[Address, Address]:
+            self._pack_words(source, columns.row)
+
+            def stream(panel: Address, start: Address) -> tuple[Address, Address]:
+                self._stream(panel, start, [0, 2], adjacent=True)
+                return panel + size, start + 4
+
+            _, behind = walk(self._panel + 2 * size, (self._panel, out), stream)
+            return source + 4, behind
+
+        walk(columns.start + count, (columns.start, self._result.start), block)
+
+    def _pack_words(self, source: Address, row: Scalar) -> None:
+        form, plan, size = self._form, self._plan, self._plan.panel_bytes
+        assert isinstance(form, Pairs)
+
+        def read(at: Address) -> tuple[Scalar, Address]:
+            return at.load("i32"), at + row
+
+        def step(panel: Address, at: Address) -> tuple[Address, Address]:
+            words = []
+            for _ in range(STEP):
+                word, at = read(at)
+                words.append(word)
+            form.pack_words(words, [panel, panel + size])
+            return panel + form.step_bytes(form.columns), at
+
+        panel, at = self._panel, source
+        if plan.steps:
+            panel, at = walk(panel + plan.steps * form.step_bytes(form.columns), (panel, at), step)
+        for _ in range(plan.rest):
+            found = [(at + lane).load("i8") for lane in range(2 * form.columns)]
+            form.pack_single(found[: form.columns], panel)
+            form.pack_single(found[form.columns :], panel + size)
+            panel, at = panel + form.single_bytes(form.columns), at + row
+
     def _block(self, columns: _Columns, indices: list[Scalar]) -> None:
         """One block of columns for all pixels."""
         sources = [columns.start + _number(columns.sources, i) * columns.step for i in indices]
@@ -319,7 +384,7 @@ class PointwiseInputGradient:
         else:
             start, outs = self._result.start, [_number(columns.channels, i) * 2 for i in indices]
         adjacent = columns.channels is None and self._even_channels and len(indices) % 2 == 0
-        self._stream(start, outs, adjacent)
+        self._stream(self._panel, start, outs, adjacent)
 
     def _pack(self, sources: list[Address], row: Scalar) -> None:
         """Fill the panel from columns."""
@@ -346,15 +411,17 @@ class PointwiseInputGradient:
             form.pack_single(found, panel)
             panel = panel + form.single_bytes(lanes)
 
-    def _stream(self, start: Address, outs: Sequence[Index], adjacent: bool) -> None:
-        """Multiply all rows of g with the panel; results lie `outs` bytes behind `start`."""
+    def _stream(
+        self, panel: Address, start: Address, outs: Sequence[Index], adjacent: bool
+    ) -> None:
+        """Multiply all rows of g with a panel; results lie `outs` bytes behind `start`."""
         size = self._plan.pixels
         first, whole = self._pixel_count % size, (self._gx_row * size, self._g_row * size)
         # A first step that is shorter makes the last block end with the last row.
         steps = (self._gx_row * first, self._g_row * first) if first else ()
 
         def block(line: Address, row: Address, *steps: Scalar) -> tuple[Any, ...]:
-            sums, out = self._multiply(row, len(outs)), line
+            sums, out = self._multiply(panel, row, len(outs)), line
             for pixel in range(size):
                 self._store(out, outs, sums[pixel * len(outs) : (pixel + 1) * len(outs)], adjacent)
                 out = out + self._gx_row
@@ -364,10 +431,9 @@ class PointwiseInputGradient:
         end = start + self._pixels * self._gx_row
         walk(end, (start, self._g, *steps), block)
 
-    def _multiply(self, row: Address, lanes: int) -> Sums:
+    def _multiply(self, start: Address, row: Address, lanes: int) -> Sums:
         form, plan = self._form, self._plan
-        half = number((1 << self._shift) >> 1)
-        sums: Sums = (half,) * (plan.pixels * lanes)
+        sums: Sums = (self._half,) * (plan.pixels * lanes)
         size = form.step_bytes(lanes)
 
         def rows_at(first: Address) -> list[Address]:
@@ -383,12 +449,12 @@ class PointwiseInputGradient:
                 totals = form.multiply_step(moved, panel + i * size, totals, lanes)
             return panel + plan.unroll * size, first + plan.unroll * STEP * form.bytes, *totals
 
-        places: tuple[Any, ...] = (self._panel, row, *sums)
+        places: tuple[Any, ...] = (start, row, *sums)
         if plan.chunks == 1:
             places = chunk(*places)
         elif plan.chunks:
             end = self._panel_end if lanes == form.columns else number(plan.chunks * plan.unroll * size)
-            places = walk(self._panel + end, places, chunk)
+            places = walk(start + end, places, chunk)
         panel, first, *totals = places
         sums = tuple(totals)
         rows = rows_at(first)

@@ -7,12 +7,16 @@
 from typing import Any
 
 from tiny_dialect.attributes import to_array
+from tiny_dialect.bindings import load
 from tiny_dialect.block_float import PRODUCT_SHIFT
+from tiny_targets.kernels.address import ANY_SIZE, address_of
 from tiny_targets.kernels.integer_header import EXPONENT
-from tiny_targets.kernels.nest import Buffer, Nest
+from tiny_targets.kernels.nest import Nest
 from tiny_targets.kernels.primitives import Primitives
 from tiny_targets.kernels.scalar import Index, Scalar, clamp, maximum, minimum, number, select
 from tiny_targets.kernels.weights import BIAS_LIMIT
+
+_llvm = load("dialects.llvm")
 
 _LARGEST_MULTIPLIER = 2**31 - 1
 _FIELD_BITS, _FIELD_MASK = 23, 255
@@ -37,17 +41,16 @@ def _parts(real: Scalar) -> tuple[Scalar, Scalar]:
 class Steps:
     """What an update subtracts; `factors`, `rate` and the header are arguments of the kernel."""
 
-    def __init__(self, nest: Nest, op: Any, align: int = 0) -> None:
+    def __init__(self, nest: Nest, op: Any, align: Index = 0) -> None:
         self._nest = nest
-        self._factors: Buffer = nest.read(to_array(op.factors))
+        self._factors = address_of(nest.read(to_array(op.factors), ANY_SIZE))
         rate, header = nest.read(op.rate), nest.read(op.g_header)
         self._rate, field = _parts(rate[()])
-        (offset,) = (number(_TWO_BIASES - PRODUCT_SHIFT + align),)
-        self._offset = offset - header[EXPONENT] - field
+        self._offset = align + (_TWO_BIASES - PRODUCT_SHIFT) - header[EXPONENT] - field
 
     def multiplier(self, channel: Index) -> Scalar:
         """`K[channel]`."""
-        factor, field = _parts(self._factors[channel])
+        factor, field = _parts((self._factors + channel * 4).load("f32"))
         shift = self._offset - field
         return self._nest.branch(
             shift > _PRE_SHIFT,
@@ -88,8 +91,11 @@ def moved(core: Primitives, old: Scalar, step: Scalar, element: str) -> Scalar:
     low, high = _LIMITS[element]
     if element == "i16":
         return core.limit(old - step, low, high)
-    # A constant bias may lie beyond the limit; 64 bits hold any difference.
-    within = clamp(old.as_wide() - step.as_wide(), low, high).as_integer()
-    return select(step.equals(0), old, within)
+    # An initial value may lie beyond the limit.
+    return select(step.equals(0), old, clamp(_subtract_saturating(old, step), low, high))
+
+
+def _subtract_saturating(old: Scalar, step: Scalar) -> Scalar:
+    return Scalar(_llvm.intr_ssub_sat(old.value, step.value))
 
 

@@ -18,7 +18,7 @@ from tiny_targets.kernels.convolution import Sums, axes, first_input
 from tiny_targets.kernels.elementwise import flat
 from tiny_targets.kernels.integer_header import numbers
 from tiny_targets.kernels.integer_step import Steps, moved, step_of
-from tiny_targets.kernels.nest import Nest, Span
+from tiny_targets.kernels.nest import Nest
 from tiny_targets.kernels.primitives import Primitives, primitives_of
 from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.scalar import Index, Scalar, number
@@ -45,23 +45,27 @@ def integer_bias_update(nest: Nest, op: Any, target: Any) -> None:
     """Channel sums, several side by side where there is memory for them; then every bias moves."""
     core, channels = primitives_of(target), shape_of(op.g)[-1]
     sums = _ChannelSums(nest, op, core)
-    parameter = nest.update(op.parameter, ANY_SIZE)
-    steps, (count, align) = Steps(nest, op, op.align.value), numbers(nest, [channels, op.align.value])
-    stored = None
+    parameter = address_of(nest.update(op.parameter, ANY_SIZE))
+    size, align = numbers(nest, [channels * _WORD, op.align.value])
+    steps, stored = Steps(nest, op, align), None
     if scratch_of(op) >= channels * _WORD and channels >= _BIASES:
-        stored = nest.scratch(ANY_SIZE, "i32")
-        sums.store(address_of(stored))
-    for c in nest.loop(Span(0, count)):
-        total = stored[c] if stored is not None else sums.one(c)
-        step = step_of(total << align, steps.multiplier(c))
-        parameter[c] = moved(core, parameter[c], step, "i32")
+        stored = address_of(nest.scratch(ANY_SIZE, "i32"))
+        sums.store(stored)
+
+    def move(at: Address, channel: Scalar) -> tuple[Any, ...]:
+        total = sums.one(channel) if stored is None else (stored + channel * _WORD).load("i32")
+        step = step_of(total << align, steps.multiplier(channel))
+        at.store(moved(core, at.load("i32"), step, "i32"), "i32")
+        return at + _WORD, channel + 1
+
+    walk(parameter + size, (parameter, number(0)), move)
 
 
 class _ChannelSums:
     """The sums of all pixels of a gradient; its sizes are arguments."""
 
     def __init__(self, nest: Nest, op: Any, core: Primitives) -> None:
-        self._nest, self._core = nest, core
+        self._core = core
         self._channels, self._element = shape_of(op.g)[-1], element_name(op.g)
         self._size = ELEMENT_BYTES[self._element]
         self._g = address_of(nest.read(op.g, ANY_SIZE))
@@ -70,9 +74,9 @@ class _ChannelSums:
         full = self._channels // _BIASES * _BIASES * self._size
         self._row, self._bytes, self._full = numbers(nest, [row, pixels * row, full])
 
-    def one(self, channel: Index) -> Scalar:
+    def one(self, channel: Scalar) -> Scalar:
         """The sum of one channel."""
-        return self._sums(self._g + self._nest.index(channel).as_integer() * self._size, 1)[0]
+        return self._sums(self._g + channel * self._size, 1)[0]
 
     def store(self, sums: Address) -> None:
         """Write all of them."""

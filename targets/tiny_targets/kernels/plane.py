@@ -146,6 +146,17 @@ class PlaneWriter:
         """Fill the whole plane with the zero point."""
         self._fill(self._start, self._plane.bytes)
 
+    def clear_edges(self) -> None:
+        """Fill what lies beside the data of each row, and words that belong to both."""
+        plane, size = self._plane, self._plane.element_bytes
+        first = -(-plane.left * size // _WORD_BYTES)
+        last = (plane.left + plane.horizontal.input) * size // _WORD_BYTES
+        words = plane.row_bytes // _WORD_BYTES
+        for row in self._nest.loop(plane.rows):
+            start = self._start + row * plane.row_bytes
+            for word in (*range(first), *range(max(first, last), words)):
+                (start + word * _WORD_BYTES).store(self._padding, "i32")
+
     def gather_all(self, image: Address) -> None:
         """The channel that starts at `image`, into a plane whose pads are there."""
         down = self._plane.vertical

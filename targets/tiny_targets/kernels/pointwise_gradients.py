@@ -325,9 +325,9 @@ def _weight_sums(
     """
     outputs, _, _, inputs = shape
     pixels = prod(shape_of(op.g)[1:3])
-    table = nest.read(np.array([pixels, outputs, inputs], np.int32))
-    depth, height, width = (table[i] for i in range(3))
-    _, zero = quantization(op.x)
+    _, known_zero = quantization(op.x)
+    table = nest.read(np.array([pixels, outputs, inputs, known_zero], np.int32))
+    depth, height, width, zero = (table[i] for i in range(4))
     x, g = (address_of(nest.read(value, ANY_SIZE)) for value in (op.x, op.g))
     panel = address_of(nest.scratch(ANY_SIZE, "i8"))
 

@@ -87,13 +87,15 @@ def rescaling_of(op: Any) -> Rescaling | None:
         if _differ_beyond(steps, limit - sums, lowest, highest):
             return None
         lowest, highest = np.maximum(lowest, -limit - sums), np.minimum(highest, limit + sums)
-    common = int(shifts.min()) - 32
-    layer = _layer_form(multipliers, shifts, common, values, steps, (lowest, highest))
-    if layer is None:
-        own = (shifts - 32).astype(np.int32)
-        return Rescaling(multipliers.astype(np.int32), own, False, zero, limit)
-    uniform = np.full(layer.shape, common, np.int32)
-    return Rescaling(layer.astype(np.int32), uniform, True, zero, limit)
+    smallest = int(shifts.min()) - 32
+    # Even shifts first: layers whose shifts are equal share their code.
+    for common in sorted({max(smallest & ~1, 1), smallest}):
+        layer = _layer_form(multipliers, shifts, common, values, steps, (lowest, highest))
+        if layer is not None:
+            uniform = np.full(layer.shape, common, np.int32)
+            return Rescaling(layer.astype(np.int32), uniform, True, zero, limit)
+    own = (shifts - 32).astype(np.int32)
+    return Rescaling(multipliers.astype(np.int32), own, False, zero, limit)
 
 
 def _differ_beyond(steps: Int64s, inner: Int64s, lowest: Int64s, highest: Int64s) -> bool:

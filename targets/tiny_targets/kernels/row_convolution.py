@@ -23,6 +23,10 @@ from tiny_targets.kernels.scalar import Index
 from tiny_targets.kernels.windows import Axis
 
 
+TILES = (8, 16, 32, 64)
+"""Pixels of a row that a pointwise convolution widens at a time."""
+
+
 class RowConvolution(Protocol):
     """A convolution whose weights and tables are arguments of a nest."""
 
@@ -49,58 +53,69 @@ class RowMemory:
     """Free between two rows."""
 
 
-def row_memory(op: Any, target: Any) -> RowMemory:
-    """What the row form of a `conv2d` takes; nothing where only the plain loops apply."""
+def row_memory(op: Any, target: Any, tile: int) -> RowMemory:
+    """What the row form of a `conv2d` takes; nothing where only the plain loops apply.
+
+    Of a pointwise convolution up to `tile` pixels are widened at a time.
+    """
     plan = plan_of(op, target)
     width = image_shape(op.x)[1]
     if plan is not None and plan.pixels <= width:
-        return RowMemory(0, _words(plan.scratch_bytes(width)))
+        return RowMemory(0, _words(plan.scratch_bytes(min(width, tile))))
     depthwise = depthwise_of(op, target)
     if depthwise is not None and rescaling_of(op) is not None:
         return RowMemory(0, _words(depthwise.one_row.scratch_bytes))
     dense = dense_of(op, target)
     if dense is not None:
-        return RowMemory(_words(dense.one_row.scratch_bytes), 0)
+        form = dense.one_row
+        return RowMemory(_words(form.panel_bytes), _words(form.row_bytes))
     return RowMemory(0, 0)
 
 
-def total_bytes(parts: Sequence[RowMemory]) -> int:
+def working_bytes(ops: Sequence[Any], target: Any, tile: int) -> int:
     """What several convolutions take together, a row of one after a row of another."""
+    parts = [row_memory(op, target, tile) for op in ops]
     return sum(part.kept for part in parts) + max((part.passing for part in parts), default=0)
 
 
+def tile_within(ops: Sequence[Any], target: Any, budget: int) -> int | None:
+    """The largest of `TILES` whose `working_bytes` are within `budget`; None if none is."""
+    fitting = [tile for tile in TILES if working_bytes(ops, target, tile) <= budget]
+    return max(fitting, default=None)
+
+
 def row_convolutions(
-    nest: Nest, ops: Sequence[Any], target: Any, scratch: Address | None
+    nest: Nest, ops: Sequence[Any], target: Any, tile: int, scratch: Address | None
 ) -> list[RowConvolution]:
-    """The convolutions of one nest; `scratch` has `total_bytes`, without it plain loops remain."""
-    parts = [row_memory(op, target) for op in ops]
+    """The convolutions of one nest; `scratch` has `working_bytes`, without it plain loops remain."""
+    parts = [row_memory(op, target, tile) for op in ops]
     passing = max(part.passing for part in parts)
     kept, found = passing, []
     for op, part in zip(ops, parts, strict=True):
         if scratch is None or not (part.kept or part.passing):
             found.append(Convolution(nest, op))
             continue
-        start = scratch + (kept if part.kept else 0)
+        found.append(_fast(nest, op, target, tile, (scratch + kept, scratch)))
         kept += part.kept
-        found.append(_fast(nest, op, target, start))
     return found
 
 
-def _fast(nest: Nest, op: Any, target: Any, start: Address) -> RowConvolution:
-    """The fast form; it exists."""
+def _fast(nest: Nest, op: Any, target: Any, tile: int, memory: tuple[Address, Address]) -> RowConvolution:
+    """The fast form, which exists; `memory` that is kept and that is free between rows."""
+    kept, start = memory
     plan, rescaling = plan_of(op, target), rescaling_of(op)
     assert rescaling is not None
     width = image_shape(op.x)[1]
     if plan is not None and plan.pixels <= width:
         outputs = shape_of(op.w)[0]
-        product = Pointwise(nest, op, plan, start, plan.depth, outputs, width)
+        product = Pointwise(nest, op, plan, start, plan.depth, outputs, min(width, tile))
         return _PointwiseRows(product, Axis(*_rows_of(op)), width, -(-outputs // 8))
     depthwise = depthwise_of(op, target)
     if depthwise is not None:
         return DepthwiseEmitter(nest, op, depthwise.one_row, rescaling, target, start)
     dense = dense_of(op, target)
     assert dense is not None
-    return DenseEmitter(nest, op, dense.one_row, rescaling, target, start)
+    return DenseEmitter(nest, op, dense.one_row, rescaling, target, kept, start)
 
 
 @dataclass(frozen=True)
@@ -114,7 +129,7 @@ class _PointwiseRows:
         """Nothing."""
 
     def emit_row(self, oh: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
-        """One row is one tile."""
+        """Pixels are independent: a row is a short image."""
         bits = None if mask is None else address_of(mask) + oh * (self.width * self.mask_bytes)
         self.product.emit(x.address(oh), y.address(oh), bits, self.width)
 
