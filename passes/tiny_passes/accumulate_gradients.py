@@ -3,7 +3,7 @@
 Before:  func @train_step(%x, %label, %rate) { ... "tiny.apply_update"(%w, %gw, %rate) {factors} }
 After:   func @train_step(%x, %label, %weight) {
            %s = "tiny.parameter"() {symbol = "c.w.gradient", trained, value = dense<0.0>}
-           "tiny.apply_update"(%s, %gw, %weight) {factors = dense<-1.0>} ... }      %s += weight * %gw
+           "tiny.apply_update"(%s, %gw, %weight) {factors = dense<-1.0>} ... }   %s += weight * %gw
          func @apply_updates(%rate) {
            "tiny.apply_update"(%w, %s, %rate) {factors}
            "tiny.clear"(%s) }
@@ -43,7 +43,7 @@ _WITH_GRADIENT = ("tiny.apply_update", "tiny.stochastic_update")
 def accumulate_gradients(module: Any) -> None:
     """Turn every update of `@train_step` into a sum, and add `@apply_updates`.
 
-    Raises `PassError` for an update whose gradient is not stored, and where `@apply_updates` exists.
+    Raises `PassError` for an update without a stored gradient, and beside an `@apply_updates`.
     """
     step = find_function(module, TRAIN_STEP)
     if APPLY_UPDATES in functions(module):

@@ -16,8 +16,8 @@ Every other parameter becomes a constant without update; `tiny-prune-backward` t
 only those updates needed. A whole weight becomes one master of the storage type. The chosen
 channels are those of the largest L2 norm of the dequantized weights, the lower index first.
 Storage types are in docs/design/ir.md. The forward results are unchanged. `int8-stochastic` makes
-the update of a weight a `stochastic_update`, counts the steps in a trained parameter of its own, and
-numbers the random streams in program order.
+the update of a weight a `stochastic_update`, counts the steps in a trained parameter of its own,
+and numbers the random streams in program order.
 
 Cost: one walk, linear in the weights.
 """

@@ -1,6 +1,7 @@
 """Cut off the part of the network before the first trained layer, so that it can run once a sample.
 
-Before:  func @train_step(%x, %label, %rate) { %a = conv2d(%x, frozen) ... %y = conv2d(%a, trained) }
+Before:  func @train_step(%x, %label, %rate) {
+           %a = conv2d(%x, frozen) ... %y = conv2d(%a, trained) ... }
 After:   func @prefix(%x) -> %a { %a = conv2d(%x, frozen) ... }
          func @train_step(%a, %label, %rate) { %y = conv2d(%a, trained) ... }
 

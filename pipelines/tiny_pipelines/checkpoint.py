@@ -41,7 +41,7 @@ class Checkpoint:
     def write(self, path: Path) -> None:
         """Replace `path`; raises `InvalidOption` where that is impossible."""
         text = json.dumps({"run": self.run, "record": self.record})
-        arrays = {_STATE + symbol: value for symbol, value in self.state.items()}
+        arrays: dict[str, Any] = {_STATE + name: value for name, value in self.state.items()}
         buffer = io.BytesIO()
         np.savez(
             buffer,

@@ -52,7 +52,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """True where every integer result is equal and every loss within 1e-5 of max(loss, 0.01)."""
+        """True where every integer is equal and every loss within 1e-5 of max(loss, 0.01)."""
         return not self.integer_mismatches and self.largest_loss_error <= LOSS_TOLERANCE
 
     def record(self) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class Experiment:
         for index in range(len(split)):
             logits = self.model.infer(self.inputs.of(split, index))
             correct += int(np.argmax(logits)) == int(split.labels[index])
-            self._tell(Progress(phase, index + 1, len(split), None, time.perf_counter() - start))
+            self.tell(Progress(phase, index + 1, len(split), None, time.perf_counter() - start))
         return correct / len(split)
 
     def train(self, plan: TrainingPlan) -> list[float]:
@@ -161,7 +161,7 @@ class Experiment:
         self.model.apply_updates(rate)
         return losses
 
-    def _tell(self, progress: Progress) -> None:
+    def tell(self, progress: Progress) -> None:
         if self._report is not None:
             self._report(progress)
 
@@ -216,7 +216,7 @@ class _Run:
 
     def _report_progress(self) -> None:
         recent = float(np.mean(self.losses[-_REPORT_EVERY:]))
-        self.experiment._tell(Progress("training", self.step, self.total, recent, self.seconds))
+        self.experiment.tell(Progress("training", self.step, self.total, recent, self.seconds))
 
     def _end_epoch(self, rate: float) -> None:
         seen = sum(record["samples"] for record in self.epochs)

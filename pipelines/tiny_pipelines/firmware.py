@@ -36,8 +36,9 @@ def compile_firmware(
 ) -> dict[str, Any]:
     """Write image, sources, object, manifest and the planned module to `folder`; the report.
 
-    The module is changed in place to the planned stage; without `training` it only infers. Raises `TinyError` for whatever the model,
-    the scheme or the board does not allow; what was written by then is the caller's to drop.
+    The module is changed in place to the planned stage; without `training` it only infers. Raises
+    `TinyError` for whatever the model, the scheme or the board does not allow; what was written by
+    then is the caller's to drop.
     """
     saved = 0
     if training is None:

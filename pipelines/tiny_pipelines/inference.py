@@ -1,19 +1,26 @@
-"""From a model to a planned inference function, without training: the named pipeline `tiny-inference`."""
+"""From a model to a planned inference function alone: the named pipeline `tiny-inference`."""
 
 from typing import Any
 
 from tiny_passes.registry import Observer, register_pipeline, run_pipeline
 
-PIPELINE = "tiny-reorder,tiny-plan-memory,tiny-check-plan"
+def planning(target: str | None = None) -> str:
+    """The passes that place every value and prove the plan and the arithmetic.
 
-
-def declaration(target: str | None) -> str:
-    """The pass that declares the scratch memory of a target's kernels, with a comma; or nothing."""
+    With a `target` its kernels' scratch memory is placed too.
+    """
+    proofs = "tiny-check-plan,tiny-prove-bounds"
     if target is None:
-        return ""
-    import tiny_targets.declare_scratch  # noqa: F401  registers the pass
+        return f"tiny-plan-memory,{proofs}"
+    from tiny_targets import declare_scratch, grow_scratch  # noqa: F401  registers the passes
 
-    return f"tiny-declare-scratch{{target={target}}},"
+    option = f"{{target={target}}}"
+    return f"tiny-declare-scratch{option},tiny-plan-memory,tiny-grow-scratch{option},{proofs}"
+
+
+def pipeline_text(*, target: str | None = None) -> str:
+    """The passes from a model to its planned `@infer`."""
+    return f"tiny-reorder,{planning(target)}"
 
 
 def build_inference(
@@ -23,9 +30,8 @@ def build_inference(
 
     With a `target` the plan has room for the scratch memory of its kernels.
     """
-    schedule, _, plan = PIPELINE.partition(",")
-    run_pipeline(module, f"{schedule},{declaration(target)}{plan}", observer=observer)
+    run_pipeline(module, pipeline_text(target=target), observer=observer)
     return module
 
 
-register_pipeline("tiny-inference", PIPELINE, "a model to its planned inference function")
+register_pipeline("tiny-inference", pipeline_text, "a model to its planned inference function")

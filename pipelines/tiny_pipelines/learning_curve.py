@@ -73,8 +73,9 @@ def _line(points: list[tuple[int, float]], last: int, highest: float, colour: st
 def _text(
     x: float, y: float, text: str, anchor: str, colour: str, size: int | None = None
 ) -> str:
-    bold = f' font-size="{size}"' if size else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"{bold}>{text}</text>'
+    font = f' font-size="{size}"' if size else ""
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"{font}'
+    return f"<text {place}>{text}</text>"
 
 
 def _escaped(text: str) -> str:

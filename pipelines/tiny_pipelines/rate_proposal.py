@@ -65,7 +65,7 @@ def propose_rate(
 ) -> Proposal:
     """Run the whole plan with each rate, from the same initial state, and compare.
 
-    The trained state is initial again afterwards. Raises `InvalidOption` where every rate collapses.
+    The trained state is initial again afterwards. Raises `InvalidOption` where all collapse.
     """
     whole = experiment.data
     experiment.data = validation_split(whole, plan.seed)

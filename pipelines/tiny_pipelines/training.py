@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from tiny_dialect.bindings import ir
 from tiny_dialect.errors import InvalidOption
 from tiny_passes.registry import Observer, register_pipeline, run_pipeline
-from tiny_pipelines.inference import declaration
+from tiny_pipelines.inference import planning
 from tiny_pipelines.scheme import find_scheme_file
 
 Update = Literal["int16", "float32", "int8-stochastic", "int8", "int8-truncate"]
@@ -25,8 +25,9 @@ _PASSES = {
     "sparse": "tiny-select-updates{{scheme={scheme} update={update} seed={seed}}},"
     "tiny-prune-backward",
     "scaled": "tiny-rescale-gradients{{qas={qas}}}",
-    "scheduled": "{accumulate}{prefix}tiny-fuse-updates,{quantize}tiny-extract-inference,{memory}tiny-reorder",
-    "planned": "{declare_scratch}tiny-plan-memory,tiny-check-plan",
+    "scheduled": "{accumulate}{prefix}tiny-fuse-updates,{quantize}tiny-extract-inference,"
+    "{memory}tiny-reorder",
+    "planned": "{planning}",
 }
 
 _QUANTIZE = {
@@ -93,7 +94,7 @@ def pipeline_text(
         "qas": str(options.qas).lower(),
         "quantize": _QUANTIZE[options.gradients],
         "memory": _memory_passes(options),
-        "declare_scratch": declaration(target),
+        "planning": planning(target),
     }
     return ",".join(_PASSES[stage].format(**values) for stage in wanted)
 

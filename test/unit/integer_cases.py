@@ -1,4 +1,4 @@
-"""Random cases of every integer backward op: shapes, widths of mantissas, exponents, storage types."""
+"""Random cases of every integer backward op: shapes, widths of mantissas, exponents, storage."""
 
 from typing import Any
 
@@ -62,7 +62,9 @@ def normalize(
     )  # fmt: skip
 
 
-def add(seed: int, shape: Any, exponents: tuple[int, int], bits: tuple[int, int] = (16, 16)) -> Case:
+def add(
+    seed: int, shape: Any, exponents: tuple[int, int], bits: tuple[int, int] = (16, 16)
+) -> Case:
     make = Maker(seed)
     a, b = (Gradient(make, (1, *shape), n, e) for n, e in zip(bits, exponents, strict=True))
     return make.case(

@@ -8,7 +8,14 @@ from tiny_dialect.semantics.update import BIAS_LIMIT, MASTER_UNIT, STEP_LIMIT, T
 from tiny_dialect.types import element_name, shape_of
 from tiny_passes.linalg.backward import outer_product, weight_gradient
 from tiny_passes.linalg.scalars import Scalar
-from tiny_passes.linalg.tensors import channel_sums, collapse, constant, elementwise, loop_index, zeros
+from tiny_passes.linalg.tensors import (
+    channel_sums,
+    collapse,
+    constant,
+    elementwise,
+    loop_index,
+    zeros,
+)
 
 # By storage: quanta in one unit of the value, and the range of the stored integer.
 _STORAGE = {

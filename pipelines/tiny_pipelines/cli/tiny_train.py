@@ -39,10 +39,15 @@ def _options() -> argparse.ArgumentParser:
     )
     add = options.add_argument
     add("input", metavar="MODEL", help="any format of tiny-import, or - for stdin")
-    add("--data", required=True, metavar="SET", type=Path, help="an .npz file, or a folder of images")
+    add("--data", required=True, metavar="SET", type=Path, help="an .npz file or image folder")
     add("--scheme", metavar="NAME|FILE", help="what is trained: a published scheme or a JSON file")
     add("--classes", type=int, metavar="N", help="train a fresh float32 head for N classes")
-    add("--update", default="int16", metavar="KIND", help="int16 (default), float32, int8-stochastic; to compare: int8, int8-truncate")
+    add(
+        "--update",
+        default="int16",
+        metavar="KIND",
+        help="int16 (default), float32, int8-stochastic; to compare: int8, int8-truncate",
+    )
     add("--gradients", default="float32", metavar="KIND", help="float32 (default), int16 or int8")
     add("--no-qas", action="store_true", help="leave out quantization-aware scaling")
     length = options.add_mutually_exclusive_group()

@@ -15,7 +15,7 @@ from tiny_dialect.types import quantization, shape_of
 from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of, walk
 from tiny_targets.kernels.channel_record import ChannelRecord, RecordLayout
 from tiny_targets.kernels.nest import Buffer, Nest
-from tiny_targets.kernels.plane import BAND_BYTES, Plane, PlaneWriter
+from tiny_targets.kernels.plane import Plane, PlaneWriter
 from tiny_targets.kernels.primitives import Primitives, primitives_of, settled
 from tiny_targets.kernels.rescale import Rescaling, rescaling_of
 from tiny_targets.kernels.rows import Rows
@@ -27,6 +27,9 @@ from tiny_targets.kernels.windows import Axis, axes
 
 OUTPUTS = 4
 """Outputs side by side: six live accumulators are the limit, and a step must be whole words."""
+
+PLANE_BYTES = (1024, 2048, 4096, 8192)
+"""Of a plane: a larger one is cut into bands, the smaller the more often rows are moved."""
 
 TAPS_IN_REGISTERS = {"i8": 9, "f32": 9}
 """Up to here a core without `dot2` keeps the taps of a channel in registers."""
@@ -70,13 +73,16 @@ class Depthwise:
         return self.layout.bytes + self.plane.bytes
 
 
-def depthwise_of(op: Any, target: Any) -> Depthwise | None:
-    """The form of a `conv2d` with one input channel a group; None for any other."""
+def depthwise_of(op: Any, target: Any, limit: int = PLANE_BYTES[0]) -> Depthwise | None:
+    """The form of a `conv2d` with one input channel a group; None for any other.
+
+    Its plane takes up to `limit` bytes, unless a single row of outputs needs more.
+    """
     shape, groups = shape_of(op.w), op.groups.value
     if not is_depthwise(groups, shape):
         return None
     element = _element(op, target)
-    plane = Plane.of(*axes(op, op.x, op.y, shape), element, BAND_BYTES[element])
+    plane = Plane.of(*axes(op, op.x, op.y, shape), element, limit)
     across = plane.horizontal
     words: tuple[Pair, ...] = ()
     if element == "i16":
@@ -315,16 +321,23 @@ class DepthwiseEmitter:
 
 def depthwise_scratch(op: Any, target: Any) -> ScratchWish | None:
     """The record and the gather plane of a depthwise `conv2d`."""
-    form = depthwise_of(op, target)
-    if form is None or rescaling_of(op) is None:
+    if rescaling_of(op) is None:
         return None
-    return ScratchWish([form.scratch_bytes])
+    forms = [depthwise_of(op, target, limit) for limit in PLANE_BYTES]
+    sizes = sorted({form.scratch_bytes for form in forms if form is not None})
+    return ScratchWish(sizes) if sizes else None
+
+
+def _form_within(op: Any, target: Any, budget: int) -> Depthwise | None:
+    """The form with the largest plane that fits; None where none does."""
+    forms = [depthwise_of(op, target, limit) for limit in reversed(PLANE_BYTES)]
+    return next((form for form in forms if form is not None and form.scratch_bytes <= budget), None)
 
 
 def emit_depthwise(nest: Nest, op: Any, target: Any) -> bool:
     """The kernel of a depthwise `conv2d` whose scratch memory suffices; False for any other."""
-    form, rescale = depthwise_of(op, target), rescaling_of(op)
-    if form is None or rescale is None or scratch_of(op) < form.scratch_bytes:
+    form, rescale = _form_within(op, target, scratch_of(op)), rescaling_of(op)
+    if form is None or rescale is None:
         return False
     x, y = address_of(nest.read(op.x)), address_of(nest.write(op.y))
     mask = None if op.mask is None else address_of(nest.write(op.mask))

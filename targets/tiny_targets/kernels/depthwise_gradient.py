@@ -1,9 +1,9 @@
 """The input gradient of a depthwise convolution in float32, a channel at a time from a plane of g.
 
-Element `h` of the gradient meets the outputs `(h + pad - tap) / stride` for the taps that leave no
-remainder. So elements whose indices leave the same remainder by the stride, a *phase*, meet the same
-taps, at the same distances from the output `h / stride`: rows are computed in groups of one of each
-phase, and so are columns. With stride 1 that is a correlation with reversed taps; with any other
+Element `h` of the gradient meets outputs `(h + pad - tap) / stride`, for the taps that leave no
+remainder. So elements whose indices leave the same remainder by the stride, a *phase*, meet the
+same taps, at the same distances from the output `h / stride`: rows are computed in groups of one of
+each phase, and so are columns. With stride 1 that is a correlation with reversed taps; with any other
 nothing is multiplied by a zero that an enlarged gradient would hold.
 
 The channel's scale is folded into its taps. A channel of g is copied before that channel of gx is
@@ -53,7 +53,7 @@ class Phases:
         return [(tap, d // axis.stride) for tap, d in ahead if d % axis.stride == 0]
 
     def taps(self, phase: int) -> list[tuple[int, int]]:
-        """(tap, element of the window) for an element of a phase; the group's window starts at 0."""
+        """(tap, element of the window) for an element of a phase; a group's window starts at 0."""
         first = min(self._distances)
         return [(tap, distance - first) for tap, distance in self._met(phase)]
 

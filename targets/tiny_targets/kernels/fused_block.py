@@ -128,7 +128,12 @@ def _mask(nest: Nest, op: Any, results: dict[Any, Any]) -> Buffer | None:
 
 
 def _stages(
-    nest: Nest, chain: Chain, results: dict[Any, Any], images: Sequence[Rows], target: Any, size: int
+    nest: Nest,
+    chain: Chain,
+    results: dict[Any, Any],
+    images: Sequence[Rows],
+    target: Any,
+    size: int,
 ) -> list[_Stage]:
     """The convolutions, each between two of `images`, with their masks and gathers.
 

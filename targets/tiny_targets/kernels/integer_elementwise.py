@@ -111,8 +111,7 @@ class _Normalizer:
             places = walk(gx + self._row, places, lambda *p: self._block(p, _MASK_BITS))
         if self._rest:
             places = self._block(places, self._rest)
-        behind = places[:1] + (g if self._spread else places[1],) + places[2 + len(m) :]
-        return behind
+        return places[0], g if self._spread else places[1], *places[2 + len(m) :]
 
     def _block(self, places: tuple[Address, ...], count: int) -> tuple[Address, ...]:
         """Up to eight channels of a pixel; the places behind them."""
@@ -122,8 +121,7 @@ class _Normalizer:
         for first in range(0, count, _QUAD):
             size = min(_QUAD, count - first)
             values = [
-                self._limit(product >> self._shift)
-                for product in self._products(g, m, first, size)
+                self._limit(product >> self._shift) for product in self._products(g, m, first, size)
             ]
             at = gx + first * self._result.bytes
             if bits is not None and self._masks is not None and size == _QUAD:
@@ -139,7 +137,9 @@ class _Normalizer:
 
     def _limit(self, value: Scalar) -> Scalar:
         """`value` on `bits` bits; 16 hold any: `g` has `width` bits and a multiplier less than 15."""
-        return value if self._bits == MANTISSA_BITS else limit_mantissa(self._core, value, self._bits)
+        return (
+            value if self._bits == MANTISSA_BITS else limit_mantissa(self._core, value, self._bits)
+        )
 
     def _store_masked(self, at: Address, values: list[Scalar], bits: Scalar) -> None:
         """Four mantissas as two words, each with the word that its two mask bits stand for."""
@@ -230,5 +230,3 @@ def integer_add_gradients(nest: Nest, op: Any, target: Any) -> None:
     if count % _QUAD:
         block(*places, count=count % _QUAD)
     result.finish(exponent, size)
-
-

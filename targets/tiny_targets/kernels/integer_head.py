@@ -31,7 +31,6 @@ from tiny_targets.kernels.integer_header import (
     EXPONENT,
     Result,
     bit_length,
-    limit_mantissa,
     round_shift,
     wide_bit_length,
 )

@@ -110,8 +110,6 @@ def _used_bits(word: Scalar) -> Scalar:
 def sum_target(a: Buffer, b: Buffer) -> Scalar:
     """The exponent of a sum of two gradients with these headers."""
     none = number(-(2**31))
-    tops = [
-        select(h[WIDTH].equals(0), none, h[EXPONENT] + h[WIDTH]) for h in (a, b)
-    ]
+    tops = [select(h[WIDTH].equals(0), none, h[EXPONENT] + h[WIDTH]) for h in (a, b)]
     top = maximum(*tops)
     return select(top.equals(none), a[EXPONENT], top - (MANTISSA_BITS - 1))

@@ -1,7 +1,7 @@
 """Input gradients on mantissas: the general form, and the choice between the forms.
 
-`gx = saturate(round(conv_transpose(w, g) * 2^-shift))`: each element is summed over the outputs that
-read it and written once.
+`gx = saturate(round(conv_transpose(w, g) * 2^-shift))`: each element is summed over the outputs
+that read it and written once.
 """
 
 from typing import Any
@@ -93,9 +93,7 @@ class _General:
         value = limit_mantissa(self._core, round_shift(total, self._shift))
         (self._result.start + position * 2).store(value, "i16")
 
-    def _block(
-        self, place: tuple[Index, Index], outputs: Span, first: Index, size: int
-    ) -> Sums:
+    def _block(self, place: tuple[Index, Index], outputs: Span, first: Index, size: int) -> Sums:
         """The sums of `size` channels of a group from `first` on."""
         zeros, overlay = (self._nest.number(0),) * size, self._overlay
         if overlay is None or not overlay.depthwise:

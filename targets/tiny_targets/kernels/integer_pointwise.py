@@ -2,20 +2,18 @@
 
     gx[p, i] = sum_o g[p, o] w[o, i]                1x1, stride 1, no pads, one group
 
-Rows of g are read where they lie. For a block of columns the weights, row-major int8 or the upper
-bytes of int16 masters, are repacked into a panel in scratch memory that the innermost loop reads in
-order; then all pixels stream past it, a block of pixels by columns at a time:
+For a block of columns the weights, row-major int8 or the upper bytes of int16 masters, are repacked
+into a panel in scratch memory that the innermost loop reads in order; then all pixels stream past
+it, a block of pixels by columns at a time (`integer_panels`). Where four weights are a word, two
+panels are packed together.
 
-    Pairs   2 x 2   words of two int16 on both sides, one dot2 each                (a core with dot2)
-    Singles 4 x 4   bytes in the panel, a multiply and an add each                 (many registers)
-
-Of a partly trained weight the frozen columns come first, then the trained ones: two lists of columns.
-Blocks at the end overlap: what they share with the block before is computed and written twice.
+Of a partly trained weight the trained columns come first, then the frozen ones: two lists of
+columns. Blocks at the end overlap: what they share with the block before is computed and written
+twice. Sizes are arguments: layers that walk their depth alike share the code.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -28,159 +26,11 @@ from tiny_dialect.ops.convolution import geometry
 from tiny_dialect.types import element_name, shape_of
 from tiny_targets.kernels.address import ANY_SIZE, ELEMENT_BYTES, Address, address_of, walk
 from tiny_targets.kernels.integer_header import EXPONENT, Result, limit_mantissa, numbers
+from tiny_targets.kernels.integer_panels import STEP, Format, Pairs, Singles, Sums
 from tiny_targets.kernels.nest import Nest
-from tiny_targets.kernels.primitives import Primitives, primitives_of, pinned
+from tiny_targets.kernels.primitives import primitives_of
 from tiny_targets.kernels.scalar import Index, Scalar, minimum, number
 from tiny_targets.kernels.scratch import ScratchWish, scratch_of
-
-STEP = 4
-"""Outputs that are handled together."""
-
-Sums = tuple[Scalar, ...]
-
-
-class Format(ABC):
-    """How a panel holds its columns, and how rows of g are multiplied with it."""
-
-    pixels: int
-    columns: int
-    longest_chunk: int
-    """Steps that are worth unrolling."""
-
-    def __init__(self, core: Primitives, element: str, outputs: int) -> None:
-        self.core, self.element, self.outputs = core, element, outputs
-        self.bytes = ELEMENT_BYTES[element]
-
-    @abstractmethod
-    def step_bytes(self, lanes: int) -> int:
-        """A whole step of a panel."""
-
-    @abstractmethod
-    def single_bytes(self, lanes: int) -> int:
-        """One element of the rest of a panel."""
-
-    @abstractmethod
-    def pack_step(self, weights: list[list[Scalar]], panel: Address) -> None:
-        """Write a step; `weights` by element, then column."""
-
-    @abstractmethod
-    def pack_single(self, weights: list[Scalar], panel: Address) -> None:
-        """Write one element of the rest."""
-
-    @abstractmethod
-    def multiply_step(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
-        """`sums`, by row and column, plus the products of a step."""
-
-    @abstractmethod
-    def multiply_single(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
-        """`sums` plus the products of one element."""
-
-
-class Pairs(Format):
-    """Two int16 a word. A step holds its elements in the order in which g's become pairs."""
-
-    pixels, columns, longest_chunk = 2, 2, 12
-
-    def step_bytes(self, lanes: int) -> int:
-        return 8 * lanes
-
-    def single_bytes(self, lanes: int) -> int:
-        return 4 * lanes
-
-    def pack_step(self, weights: list[list[Scalar]], panel: Address) -> None:
-        words = [
-            self.core.pack(low, high)
-            for i, j in self._pairs
-            for low, high in zip(weights[i], weights[j], strict=True)
-        ]
-        for i in range(0, len(words), 2):
-            self.core.store_pair(words[i], words[i + 1], panel + 4 * i)
-
-    def pack_words(self, rows: list[Scalar], panels: list[Address]) -> None:
-        """Write a step of two panels from words of four int8 columns."""
-        for panel, pack in zip(panels, (self.core.pack, self.core.pack_high), strict=True):
-            for place, (i, j) in enumerate(self._pairs):
-                # Bytes 0 and 2 of two rows' halves are a column, bytes 1 and 3 the next one.
-                first, second = self.core.widen(pack(rows[i], rows[j]))
-                self.core.store_pair(first, second, panel + 8 * place)
-
-    @property
-    def _pairs(self) -> tuple[tuple[int, int], ...]:
-        """Which elements of a step share a word."""
-        return ((0, 1), (2, 3)) if self.element == "i16" else ((0, 2), (1, 3))
-
-    def pack_single(self, weights: list[Scalar], panel: Address) -> None:
-        for lane, weight in enumerate(weights):
-            (panel + 4 * lane).store(weight, "i32")
-
-    def multiply_step(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
-        lefts = [self._words(row) for row in rows]
-        loaded = [self.core.load_pair(panel + 8 * i) for i in range(lanes)]
-        rights = [word for pair in loaded for word in pair]
-        for pair in range(2):
-            sums = tuple(
-                self.core.dot2(
-                    lefts[lane // lanes][pair], rights[pair * lanes + lane % lanes], total
-                )
-                for lane, total in enumerate(sums)
-            )
-        return sums
-
-    def _words(self, row: Address) -> tuple[Scalar, Scalar]:
-        if self.element == "i8":
-            return self.core.widen(row.load("i32", volatile=True))
-        if self.outputs % 2 == 0:
-            return self.core.load_pair(row)
-        # Every other row starts at half a word: a single load may, a double one may not.
-        return row.load("i32", volatile=True), (row + 4).load("i32", volatile=True)
-
-    def multiply_single(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
-        return _products(
-            [row.load(self.element) for row in rows],
-            [(panel + 4 * lane).load("i32") for lane in range(lanes)],
-            sums,
-        )
-
-
-class Singles(Format):
-    """One element after the other."""
-
-    pixels, columns, longest_chunk = 4, 3, 4
-
-    def step_bytes(self, lanes: int) -> int:
-        return STEP * lanes
-
-    def single_bytes(self, lanes: int) -> int:
-        return lanes
-
-    def pack_step(self, weights: list[list[Scalar]], panel: Address) -> None:
-        for element, row in enumerate(weights):
-            self.pack_single(row, panel + element * len(row))
-
-    def pack_single(self, weights: list[Scalar], panel: Address) -> None:
-        for lane, weight in enumerate(weights):
-            (panel + lane).store(weight, "i8")
-
-    def multiply_step(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
-        for element in range(STEP):
-            moved = [row + element * self.bytes for row in rows]
-            sums = self.multiply_single(moved, panel + element * lanes, sums, lanes)
-        return sums
-
-    def multiply_single(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
-        return _products(
-            [row.load(self.element, volatile=True) for row in rows],
-            [(panel + lane).load("i8", volatile=True) for lane in range(lanes)],
-            sums,
-        )
-
-
-def _products(lefts: list[Scalar], rights: list[Scalar], sums: Sums) -> Sums:
-    lanes = len(rights)
-    return tuple(
-        pinned(total + lefts[lane // lanes] * rights[lane % lanes])
-        for lane, total in enumerate(sums)
-    )
 
 
 @dataclass(frozen=True)
@@ -290,7 +140,8 @@ class PointwiseInputGradient:
         chunk = plan.unroll * form.step_bytes(form.columns)
         values = [pixels, outputs * form.bytes, channels * 2, plan.chunks * chunk]
         self._pixels, self._g_row, self._gx_row, self._panel_end = numbers(nest, values)
-        self._half, self._shift = numbers(nest, [(1 << shift) >> 1, shift])
+        values = [(1 << shift) >> 1, shift, plan.panel_bytes]
+        self._half, self._shift, self._panel_bytes = numbers(nest, values)
 
     def _column_lists(self, nest: Nest, op: Any, channels: int) -> list[_Columns]:
         if op.trained is None:
@@ -303,12 +154,12 @@ class PointwiseInputGradient:
             lists.append(self._columns(nest, op.w, len(frozen), frozen, frozen))
         return lists
 
-    def _columns(
-        self, nest: Nest, value: Any, count: int, sources: Any, channels: Any
-    ) -> _Columns:
+    def _columns(self, nest: Nest, value: Any, count: int, sources: Any, channels: Any) -> _Columns:
         step = ELEMENT_BYTES[element_name(value)]
         (row,) = numbers(nest, [step * shape_of(value)[3]])
-        tables = [None if t is None else address_of(nest.read(t)) for t in (sources, channels)]
+        tables = [
+            None if t is None else address_of(nest.read(t, ANY_SIZE)) for t in (sources, channels)
+        ]
         # The upper byte of a master is the weight.
         start = address_of(nest.read(value, ANY_SIZE)) + (step - 1)
         return _Columns(start, step, row, tables[0], tables[1], count)
@@ -335,7 +186,7 @@ class PointwiseInputGradient:
 
     def _emit_words(self, columns: _Columns) -> None:
         """All columns, four at a time: two panels are packed from words."""
-        size, (count,) = self._plan.panel_bytes, numbers(self._nest, [columns.count])
+        size, (count,) = self._panel_bytes, numbers(self._nest, [columns.count])
 
         def block(source: Address, out: Address) -> tuple[Address, Address]:
             self._pack_words(source, columns.row)
@@ -344,13 +195,13 @@ class PointwiseInputGradient:
                 self._stream(panel, start, [0, 2], adjacent=True)
                 return panel + size, start + 4
 
-            _, behind = walk(self._panel + 2 * size, (self._panel, out), stream)
+            _, behind = walk(self._panel + size * 2, (self._panel, out), stream)
             return source + 4, behind
 
         walk(columns.start + count, (columns.start, self._result.start), block)
 
     def _pack_words(self, source: Address, row: Scalar) -> None:
-        form, plan, size = self._form, self._plan, self._plan.panel_bytes
+        form, plan, size = self._form, self._plan, self._panel_bytes
         assert isinstance(form, Pairs)
 
         def read(at: Address) -> tuple[Scalar, Address]:
@@ -366,7 +217,8 @@ class PointwiseInputGradient:
 
         panel, at = self._panel, source
         if plan.steps:
-            panel, at = walk(panel + plan.steps * form.step_bytes(form.columns), (panel, at), step)
+            whole = plan.steps * form.step_bytes(form.columns)
+            panel, at = walk(panel + self._dynamic(whole, form.columns), (panel, at), step)
         for _ in range(plan.rest):
             found = [(at + lane).load("i8") for lane in range(2 * form.columns)]
             form.pack_single(found[: form.columns], panel)
@@ -386,6 +238,11 @@ class PointwiseInputGradient:
         adjacent = columns.channels is None and self._even_channels and len(indices) % 2 == 0
         self._stream(self._panel, start, outs, adjacent)
 
+    def _dynamic(self, size: int, lanes: int) -> Index:
+        """The size of all whole steps of a panel: an argument, where the panel has all its lanes."""
+        whole = self._plan.rest * self._form.single_bytes(lanes)
+        return self._panel_bytes - whole if lanes == self._form.columns else size
+
     def _pack(self, sources: list[Address], row: Scalar) -> None:
         """Fill the panel from columns."""
         form, plan, lanes = self._form, self._plan, len(sources)
@@ -404,7 +261,7 @@ class PointwiseInputGradient:
         places: tuple[Address, ...] = (self._panel, *sources)
         if plan.steps:
             whole = plan.steps * form.step_bytes(lanes)
-            places = walk(self._panel + whole, places, step)
+            places = walk(self._panel + self._dynamic(whole, lanes), places, step)
         panel, *starts = places
         for _ in range(plan.rest):
             found, starts = read(starts)
@@ -453,7 +310,8 @@ class PointwiseInputGradient:
         if plan.chunks == 1:
             places = chunk(*places)
         elif plan.chunks:
-            end = self._panel_end if lanes == form.columns else number(plan.chunks * plan.unroll * size)
+            whole = lanes == form.columns
+            end = self._panel_end if whole else plan.chunks * plan.unroll * size
             places = walk(start + end, places, chunk)
         panel, first, *totals = places
         sums = tuple(totals)

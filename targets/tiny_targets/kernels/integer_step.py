@@ -1,7 +1,7 @@
 """The step of an integer update: `(sum * K[c] + 2^31) >> 32`, with `K[c]` from two floats' bits.
 
-`K[c] = round(factors[c] * rate * 2^(exponent + 32 - align))`, limited to +-(2^31 - 1); the meaning is
-`block_float.step_multipliers`. No floating point: the bits are read as integers.
+`K[c] = round(factors[c] * rate * 2^(exponent + 32 - align))`, limited to +-(2^31 - 1); the meaning
+is `block_float.step_multipliers`. No floating point: the bits are read as integers.
 """
 
 from typing import Any
@@ -97,5 +97,3 @@ def moved(core: Primitives, old: Scalar, step: Scalar, element: str) -> Scalar:
 
 def _subtract_saturating(old: Scalar, step: Scalar) -> Scalar:
     return Scalar(_llvm.intr_ssub_sat(old.value, step.value))
-
-

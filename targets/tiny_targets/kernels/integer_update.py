@@ -161,9 +161,7 @@ def _correlation(
     x = nest.read(op.x, (vertical.input, horizontal.input, shape_of(op.x)[3]))
     g = nest.read(op.g, (vertical.output, horizontal.output, shape_of(op.g)[3]))
 
-    def sums_of(
-        tap: tuple[Index, Index], outputs: list[Any], inputs: list[list[Any]]
-    ) -> Sums:
+    def sums_of(tap: tuple[Index, Index], outputs: list[Any], inputs: list[list[Any]]) -> Sums:
         kh, kw = tap
         width = len(inputs[0])
 

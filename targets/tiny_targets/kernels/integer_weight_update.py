@@ -3,8 +3,9 @@
     w[o, i] -= step(sum_p g[p, o] (x[p, i] - z))
 
 A block of outputs by inputs is summed over all pixels in registers, then its masters move: no
-gradient is stored. With `dot2` both operands are panels of pixel pairs in scratch memory: all inputs
-of a tile once, the outputs of a block when their turn comes. Without, both are read where they lie.
+gradient is stored. With `dot2` both operands are panels of pixel pairs in scratch memory: all
+inputs of a tile once, the outputs of a block when their turn comes. Without, both are read where
+they lie.
 
 Lanes behind the last output or input repeat it with a sum of zero, before it moves itself.
 """
@@ -163,7 +164,8 @@ class _Update:
             body(rows, [self._steps.multiplier(first + offset) for offset in rows.offsets])
             return (first + lanes,)
 
-        walk(number(-(-self._plan.outputs // lanes) * lanes), (number(0),), block)
+        (end,) = numbers(self._nest, [-(-self._plan.outputs // lanes) * lanes])
+        walk(end, (number(0),), block)
 
     def _apply(
         self, rows: _Lanes, columns: _Lanes, multipliers: list[Scalar], sums: Sums, at: Address
@@ -185,9 +187,10 @@ class SingleUpdate(_Update):
 
     def emit(self, tile: int) -> None:
         """All outputs by all inputs."""
+        lanes = self._plan.lanes[1]
+        (end,) = numbers(self._nest, [-(-tile // lanes) * lanes])
 
         def block(rows: _Lanes, multipliers: list[Scalar]) -> None:
-            lanes = self._plan.lanes[1]
             line = self._parameter + rows.first * self._inputs * 2
 
             def inner(first: Scalar) -> tuple[Scalar]:
@@ -196,7 +199,7 @@ class SingleUpdate(_Update):
                 self._apply(rows, columns, multipliers, sums, line + first * 2)
                 return (first + lanes,)
 
-            walk(number(-(-tile // lanes) * lanes), (number(0),), inner)
+            walk(end, (number(0),), inner)
 
         self._for_rows(block)
 
@@ -232,16 +235,16 @@ class PairUpdate(_Update):
 
     def emit(self, tile: int) -> None:
         """Tile by tile of the inputs, all outputs each."""
-
-        def one(start: Scalar) -> tuple[Scalar]:
-            count = minimum(self._inputs - start, tile)
-            self._tile(start, count)
-            return (start + tile,)
-
         if tile == self._plan.inputs:
             self._tile(number(0), self._inputs)
         else:
-            walk(number(-(-self._plan.inputs // tile) * tile), (number(0),), one)
+            end, size = numbers(self._nest, [-(-self._plan.inputs // tile) * tile, tile])
+
+            def one(start: Scalar) -> tuple[Scalar]:
+                self._tile(start, minimum(self._inputs - start, size))
+                return (start + size,)
+
+            walk(end, (number(0),), one)
 
     def _tile(self, start: Scalar, count: Scalar) -> None:
         size, pairs = self._plan.panel_bytes, (count + 1) >> 1
@@ -316,5 +319,3 @@ class PairUpdate(_Update):
         else:
             behind, _, *sums = walk(panel + self._plan.panel_bytes, places, chunk)
         return behind, tuple(sums)
-
-

@@ -23,9 +23,6 @@ from tiny_targets.kernels.primitives import Primitives, twice
 from tiny_targets.kernels.scalar import Index, Scalar, maximum, minimum
 from tiny_targets.kernels.windows import Axis
 
-BAND_BYTES = {"i8": 2048, "i16": 2048, "f32": 4096}
-"""A plane larger than this is cut into bands: its scratch memory is part of the peak."""
-
 _UNROLLED_PIXELS = 8
 _WORD_BYTES = 4
 

@@ -22,7 +22,6 @@ from tiny_targets.kernels.rows import Rows
 from tiny_targets.kernels.scalar import Index
 from tiny_targets.kernels.windows import Axis
 
-
 TILES = (8, 16, 32, 64)
 """Pixels of a row that a pointwise convolution widens at a time."""
 
@@ -87,7 +86,7 @@ def tile_within(ops: Sequence[Any], target: Any, budget: int) -> int | None:
 def row_convolutions(
     nest: Nest, ops: Sequence[Any], target: Any, tile: int, scratch: Address | None
 ) -> list[RowConvolution]:
-    """The convolutions of one nest; `scratch` has `working_bytes`, without it plain loops remain."""
+    """The convolutions of one nest in `working_bytes` of scratch memory; without it, plain loops."""
     parts = [row_memory(op, target, tile) for op in ops]
     passing = max(part.passing for part in parts)
     kept, found = passing, []
@@ -100,7 +99,9 @@ def row_convolutions(
     return found
 
 
-def _fast(nest: Nest, op: Any, target: Any, tile: int, memory: tuple[Address, Address]) -> RowConvolution:
+def _fast(
+    nest: Nest, op: Any, target: Any, tile: int, memory: tuple[Address, Address]
+) -> RowConvolution:
     """The fast form, which exists; `memory` that is kept and that is free between rows."""
     kept, start = memory
     plan, rescaling = plan_of(op, target), rescaling_of(op)

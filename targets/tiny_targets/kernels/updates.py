@@ -83,11 +83,11 @@ class _StochasticStep:
         counter = nest.read(op.counter)[0]
         self._key = _mixed(_mixed(counter) ^ _signed(op.stream.value))
 
-    def _word(self, indices: tuple[Index, ...]) -> Scalar:
-        """The random word of an element given by its indices or by (channel, rest)."""
-        sizes = self._shape if len(indices) > 2 else (self._shape[0], prod(self._shape[1:]))
-        position: Index = indices[0]
-        for index, size in zip(indices[1:], sizes[1:], strict=True):
+    def _word(self, first: Index, *rest: Index) -> Scalar:
+        """The random word of an element given by its indices or by (channel, the others)."""
+        sizes = self._shape[1:] if len(rest) > 1 else (prod(self._shape[1:]),)
+        position = first
+        for index, size in zip(rest, sizes, strict=True):
             position = position * size + index
         element = position.as_integer() if isinstance(position, Scalar) else number(position)
         return _mixed(self._key + element * _signed(GOLDEN))
@@ -97,7 +97,7 @@ class _StochasticStep:
         whole = step.as_integer()
         floor = whole - (step < whole.as_float()).as_integer()
         threshold = ((step - floor.as_float()) * float(1 << FRACTION_BITS)).as_integer()
-        random = shift_right_unsigned(self._word(indices), 32 - FRACTION_BITS)
+        random = shift_right_unsigned(self._word(*indices), 32 - FRACTION_BITS)
         rounded = floor + (random < threshold).as_integer()
         parameter[indices] = clamp(parameter[indices] - rounded, *_LIMITS["i8"])
 

@@ -25,7 +25,8 @@ class Axis:
     @property
     def pointwise(self) -> bool:
         """True where output `o` reads input `o` and nothing else."""
-        return self.kernel == 1 and self.stride == 1 and self.pad == 0
+        # Equal sizes leave no room for padding on either side; the leading pad alone does not say so.
+        return self.kernel == 1 and self.stride == 1 and self.input == self.output
 
     @property
     def _overhangs(self) -> bool:
