@@ -16,8 +16,8 @@ from tiny_passes.graph import copy_layer
 Doubles = NDArray[np.float64]
 
 NARROW_BITS, NARROW_OVERSHOOT = 8, 1
-"""So few bits are shifted as if one more were there. Measured on mcunet-5fps, scheme 49kb: the
-least mean cosine with the float32 update is 0.994 instead of 0.973; with two bits it is 0.978."""
+"""So few bits are shifted as if one more were there: on mcunet-5fps, scheme 49kb, the least cosine
+with a float32 update is 0.994 instead of 0.973 on the same images; with two bits it is 0.978."""
 
 
 @dataclass(frozen=True)

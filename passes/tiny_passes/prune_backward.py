@@ -66,11 +66,7 @@ def remove_unused(function: Any) -> None:
             continue
         if not is_used(op):
             op.operation.erase()
-        elif (
-            op.operation.name in _MASKED
-            and len(op.results) == 2
-            and not list(op.results[1].uses)
-        ):
+        elif op.operation.name in _MASKED and len(op.results) == 2 and not list(op.results[1].uses):
             without_mask(op)
 
 

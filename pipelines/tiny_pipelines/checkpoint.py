@@ -43,10 +43,8 @@ class Checkpoint:
         text = json.dumps({"run": self.run, "record": self.record})
         arrays: dict[str, Any] = {_STATE + name: value for name, value in self.state.items()}
         buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            **{_RECORD: np.array(text), _LOSSES: self.losses, **arrays},
-        )
+        arrays |= {_RECORD: np.array(text), _LOSSES: self.losses}
+        np.savez(buffer, **arrays)
         part = path.with_name(path.name + ".part")
         try:
             with part.open("wb") as file:

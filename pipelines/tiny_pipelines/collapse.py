@@ -2,7 +2,7 @@
 
 Just above its best rate a run collapses within a few hundred steps and does not come back. It then
 predicts a class with confidence whatever it sees, and its mean loss rises above `ln(classes)`,
-which is what predicting nothing at all would cost. A run that starts there and never leaves is the same.
+which is what predicting nothing at all would cost. A run that never leaves it is the same.
 """
 
 import math

@@ -162,6 +162,7 @@ class Experiment:
         return losses
 
     def tell(self, progress: Progress) -> None:
+        """Pass `progress` on to whoever asked for it."""
         if self._report is not None:
             self._report(progress)
 

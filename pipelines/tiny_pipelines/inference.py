@@ -4,6 +4,7 @@ from typing import Any
 
 from tiny_passes.registry import Observer, register_pipeline, run_pipeline
 
+
 def planning(target: str | None = None) -> str:
     """The passes that place every value and prove the plan and the arithmetic.
 

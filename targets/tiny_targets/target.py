@@ -16,7 +16,8 @@ class Target:
     """`arm` (Thumb-2, ARMv7E-M) or `riscv` (RV32)."""
     description: str
     features: frozenset[str]
-    """`dsp`: SMLAD and its family; `fpu`: single precision; `mulh`: a 32x32 high multiply."""
+    """`dsp`: SMLAD and its family; `fpu`: single precision; `mulh`: a 32x32 high multiply;
+    `dual_issue`: loads beside arithmetic, so the compiler does not move them ahead of it."""
     iree_flags: tuple[str, ...]
     zig_target: str
     zig_cpu: str
@@ -34,12 +35,12 @@ class Target:
         return "fpu" in self.features
 
 
-def _arm(name: str, cpu: str, fpu: str, description: str) -> Target:
+def _arm(name: str, cpu: str, fpu: str, description: str, *features: str) -> Target:
     return Target(
         name=name,
         isa="arm",
         description=description,
-        features=frozenset({"dsp", "fpu", "mulh"}),
+        features=frozenset({"dsp", "fpu", "mulh", *features}),
         iree_flags=(
             "--iree-llvmcpu-target-triple=thumbv7em-none-eabihf",
             f"--iree-llvmcpu-target-cpu={cpu}",
@@ -79,8 +80,9 @@ TARGETS: dict[str, Target] = {
     for target in (
         _arm("cortex-m4", "cortex-m4", "vfp4d16sp", "Armv7E-M with DSP and FPv4 single precision"),
         _arm(
-            "cortex-m7", "cortex-m7", "fp_armv8d16sp", "Armv7E-M with DSP and FPv5 single precision"
-        ),
+            "cortex-m7", "cortex-m7", "fp_armv8d16sp",
+            "Armv7E-M with DSP and FPv5 single precision", "dual_issue",
+        ),  # fmt: skip
         _riscv("rv32imc", "mc", "UC_CPU_RISCV32_SIFIVE_E31", "RV32, compressed, soft float"),
         _riscv(
             "rv32imafc", "mafc", "UC_CPU_RISCV32_SIFIVE_U34", "RV32, compressed, single precision"

@@ -69,4 +69,25 @@ func.func @linear_weight_update_7(%x: tensor<1x1x1x4xf32>, %g: tensor<1x6xf32>, 
 }
 // CHECK-LABEL: func.func @linear_weight_update_7(
 // CHECK: "tiny.linear_weight_update"({{.*}}) {factors = dense<1.000000e+00> : tensor<6xf32>} : (tensor<6x4xf32>, tensor<1x1x1x4xf32>, tensor<1x6xf32>, tensor<f32>) -> ()
+
+func.func @stochastic(%g: tensor<6x2xf32>, %rate: tensor<f32>) {
+  %p_p = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<6x2xi8>} : () -> tensor<6x2xi8>
+  %n = "tiny.parameter"() {symbol = "n", trained, value = dense<0> : tensor<1xi32>} : () -> tensor<1xi32>
+  "tiny.stochastic_update"(%p_p, %g, %rate, %n) {factors = dense<1.000000e+00> : tensor<6xf32>, stream = 4294967295 : i64} : (tensor<6x2xi8>, tensor<6x2xf32>, tensor<f32>, tensor<1xi32>) -> ()
+  "tiny.advance_counter"(%n) : (tensor<1xi32>) -> ()
+  "tiny.clear"(%p_p) : (tensor<6x2xi8>) -> ()
+  return
+}
+// CHECK-LABEL: func.func @stochastic(
+// CHECK: "tiny.stochastic_update"({{.*}}) {factors = dense<1.000000e+00> : tensor<6xf32>, stream = 4294967295 : i64} : (tensor<6x2xi8>, tensor<6x2xf32>, tensor<f32>, tensor<1xi32>) -> ()
+// CHECK-NEXT: "tiny.advance_counter"({{.*}}) : (tensor<1xi32>) -> ()
+// CHECK-NEXT: "tiny.clear"({{.*}}) : (tensor<6x2xi8>) -> ()
+
+func.func @truncated(%g: tensor<6x2xf32>, %rate: tensor<f32>) {
+  %p_p = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<6x2xi8>} : () -> tensor<6x2xi8>
+  "tiny.apply_update"(%p_p, %g, %rate) {factors = dense<1.000000e+00> : tensor<6xf32>, rounding = "truncate"} : (tensor<6x2xi8>, tensor<6x2xf32>, tensor<f32>) -> ()
+  return
+}
+// CHECK-LABEL: func.func @truncated(
+// CHECK: rounding = "truncate"
 }

@@ -152,3 +152,40 @@ func.func @linear_weight_update(%x: tensor<1x5xf32>, %g: tensor<1x6xf32>, %rate:
   "tiny.linear_weight_update"(%p_p, %x, %g, %rate) {factors = dense<1.000000e+00> : tensor<6xf32>} : (tensor<6x4xf32>, tensor<1x5xf32>, tensor<1x6xf32>, tensor<f32>) -> ()
   return
 }
+
+// -----
+
+func.func @stochastic_update(%g: tensor<6x2xf32>, %rate: tensor<f32>) {
+  %p_p = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<6x2xi16>} : () -> tensor<6x2xi16>
+  %n = "tiny.parameter"() {symbol = "n", trained, value = dense<0> : tensor<1xi32>} : () -> tensor<1xi32>
+  // expected-error@+1 {{expects parameter of i8 elements}}
+  "tiny.stochastic_update"(%p_p, %g, %rate, %n) {factors = dense<1.000000e+00> : tensor<6xf32>, stream = 1 : i64} : (tensor<6x2xi16>, tensor<6x2xf32>, tensor<f32>, tensor<1xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @truncate(%g: tensor<6x2xf32>, %rate: tensor<f32>) {
+  %p_p = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<6x2xi16>} : () -> tensor<6x2xi16>
+  // expected-error@+1 {{expects parameter to truncate of i8 elements}}
+  "tiny.apply_update"(%p_p, %g, %rate) {factors = dense<1.000000e+00> : tensor<6xf32>, rounding = "truncate"} : (tensor<6x2xi16>, tensor<6x2xf32>, tensor<f32>) -> ()
+  return
+}
+
+// -----
+
+func.func @rounding(%g: tensor<6x2xf32>, %rate: tensor<f32>) {
+  %p_p = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<6x2xi8>} : () -> tensor<6x2xi8>
+  // expected-error@+1 {{expects rounding of nearest or truncate, got up}}
+  "tiny.apply_update"(%p_p, %g, %rate) {factors = dense<1.000000e+00> : tensor<6xf32>, rounding = "up"} : (tensor<6x2xi8>, tensor<6x2xf32>, tensor<f32>) -> ()
+  return
+}
+
+// -----
+
+func.func @advance_counter() {
+  %n = "tiny.parameter"() {symbol = "n", value = dense<0> : tensor<1xi32>} : () -> tensor<1xi32>
+  // expected-error@+1 {{updates a parameter that is not marked trained}}
+  "tiny.advance_counter"(%n) : (tensor<1xi32>) -> ()
+  return
+}

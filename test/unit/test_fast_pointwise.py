@@ -29,7 +29,7 @@ def pointwise(size, inputs, outputs):
 
 
 def forward_cases():
-    """Depths: one step, one chunk, several chunks, padded ones; odd pixels and channels; 1 pixel."""
+    """Depths of one step, one chunk, several, padded; odd pixels and channels; a single pixel."""
     conv = cases.conv2d
     yield conv(0, pointwise((8, 8), 16, 16))
     yield conv(1, pointwise((5, 7), 13, 9), mask=True)
@@ -89,7 +89,9 @@ def test_smoke_subset(target):
 def test_result_may_overwrite_rows_that_were_read(target):
     """In rows order every row may land where an earlier row of the operand was."""
     made = []
-    for seed, (size, inputs, outputs) in enumerate([((4, 4), 8, 8), ((5, 3), 12, 5), ((7, 1), 6, 9)]):
+    for seed, (size, inputs, outputs) in enumerate(
+        [((4, 4), 8, 8), ((5, 3), 12, 5), ((7, 1), 6, 9)]
+    ):
         case = cases.conv2d(seed, pointwise(size, inputs, outputs))
         case.op.attributes["tiny.traversal"] = string("rows")
         row_in, row_out = size[1] * inputs, size[1] * outputs
@@ -104,7 +106,7 @@ def test_without_scratch_memory_the_general_kernel_runs():
 
 
 def usual_case(inputs, outputs):
-    """A convolution that clamps to int8, as networks do; other limits cost a few instructions more."""
+    """A convolution that clamps to int8, as networks do; other limits cost a little more."""
     made = (cases.conv2d(seed, pointwise((8, 8), inputs, outputs)) for seed in range(50))
     return next(case for case in made if to_list(case.op.attributes["clamp"]) == [-128, 127])
 

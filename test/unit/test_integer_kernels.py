@@ -65,8 +65,16 @@ def in_place_cases():
     for seed, shape in enumerate(SHAPES):
         yield replace(cases.normalize(seed, shape, bits=15), in_place=True)
         yield replace(cases.normalize(seed, shape, bits=15, mask=False), in_place=True)
+        yield replace(cases.normalize(seed, shape, bits=8), overlap=(0, 0))
         yield replace(cases.add(seed, shape, (-3, seed)), in_place=True)
         yield replace(cases.add(seed, shape, (-3, seed)), overlap=(2, 0))
+
+
+def planes_cases():
+    """A depthwise gradient over its operand, where its kernel has memory for a plane."""
+    for seed in (0, 1):
+        yield replace(cases.input_grad(seed, PLANES[seed]), in_place=True)
+        yield replace(cases.input_grad(seed, PLANES[seed], "i16", overlay=True), in_place=True)
 
 
 def input_grad_cases():
@@ -123,6 +131,14 @@ def test_kernels_equal_the_semantics(family, target):
         # Every other convolution has scratch memory for its fast form, the rest take the general.
         if index % 4 != 3:
             declare_scratch(case, target)
+    check(drawn, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_depthwise_gradient_over_its_operand(target):
+    drawn = list(planes_cases())
+    for case in drawn:
+        declare_scratch(case, target)
     check(drawn, target)
 
 

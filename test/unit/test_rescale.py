@@ -64,7 +64,9 @@ def test_short_forms_are_exact(seed):
     reached = totals
     if found.bias_limit is not None:
         # A limited bias moves the sum by as much.
-        reached = np.clip(totals, -found.bias_limit - sums[:, None], found.bias_limit + sums[:, None])
+        reached = np.clip(
+            totals, -found.bias_limit - sums[:, None], found.bias_limit + sums[:, None]
+        )
     got = short_form(found, reached)
     np.testing.assert_array_equal(np.clip(got, low, high), np.clip(exact, low, high))
     np.testing.assert_array_equal((got >= low) & (got <= high), (exact >= low) & (exact <= high))

@@ -53,9 +53,10 @@ def require_within(op: Any, name: str, low: int, high: int) -> None:
 class NormalizeGradient(Tiny.Operation, name="normalize_gradient", traits=[ext.Pure]):
     """A gradient behind a clamp mask, rescaled, on `bits` bits: `g * multipliers[c] * 2^scale`.
 
-    `s = max(15 + width - bits - overshoot, 1)`; `gx = saturate((g * multipliers[c] + 2^(s-1)) >> s)`, zero
-    where `mask` is false; exponent `exponent + scale + s`. One multiplier a channel or one for all
-    of them, in [0, 2^15). A `g` of one pixel is spread over the plane (the gradient of a pool).
+    `s = max(15 + width - bits - overshoot, 1)`;
+    `gx = saturate((g * multipliers[c] + 2^(s-1)) >> s)` to `bits`, zero where `mask` is false;
+    exponent `exponent + scale + s`. One multiplier a channel or one for all of them, in [0, 2^15).
+    A `g` of one pixel is spread over the plane (the gradient of a pool).
     """
 
     g: Operand[Any]

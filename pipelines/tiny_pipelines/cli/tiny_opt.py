@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import importlib.util
 import itertools
 import re
 import sys
@@ -16,6 +17,8 @@ from tiny_pipelines.cli import entry
 _SEPARATOR = re.compile(r"^[ \t]*// -----")
 # Names the compiler's own pipelines; described from its text, imported only to run them.
 _PIPELINES = Path(__file__).parents[1] / "training.py"
+_TARGET_PASSES = ("declare_scratch", "grow_scratch")
+"""Modules of `tiny_targets` that register a pass; imported only where a pipeline names it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,17 +70,26 @@ class _Help(argparse.Action):
 def _describe(loaded: Sequence[Path]) -> Iterator[str]:
     from tiny_passes.catalogue import builtin_passes, entries_in
 
-    files = [_PIPELINES, *loaded]
+    files = [_PIPELINES, *_target_files(), *loaded]
     for found in itertools.chain(builtin_passes(), *map(entries_in, files)):
         yield f"  {found.name} ({found.anchor})"
         yield textwrap.fill(found.summary, 96, initial_indent=" " * 6, subsequent_indent=" " * 6)
         yield from (f"      {{{option}}}" for option in found.options)
 
 
+def _target_files() -> list[Path]:
+    spec = importlib.util.find_spec("tiny_targets")
+    folder = Path((spec and spec.origin) or "").parent
+    return [folder / f"{name}.py" for name in _TARGET_PASSES]
+
+
 def _run(options: argparse.Namespace) -> int:
     from tiny_passes.registry import load_file
 
     importlib.import_module(f"tiny_pipelines.{_PIPELINES.stem}")
+    for name in _TARGET_PASSES:
+        if f"tiny-{name.replace('_', '-')}" in options.pass_pipeline:
+            importlib.import_module(f"tiny_targets.{name}")
     for path in options.load:
         load_file(path)
     data, source = entry.read_input(options.input)

@@ -2,9 +2,9 @@
 
 Element `h` of the gradient meets outputs `(h + pad - tap) / stride`, for the taps that leave no
 remainder. So elements whose indices leave the same remainder by the stride, a *phase*, meet the
-same taps, at the same distances from the output `h / stride`: rows are computed in groups of one of
-each phase, and so are columns. With stride 1 that is a correlation with reversed taps; with any other
-nothing is multiplied by a zero that an enlarged gradient would hold.
+same taps, at the same distances from output `h / stride`: rows are computed in groups of one of
+each phase, and so are columns. With stride 1 that is a correlation with reversed taps; with any
+other nothing is multiplied by a zero that an enlarged gradient would hold.
 
 The channel's scale is folded into its taps. A channel of g is copied before that channel of gx is
 written, which may lie in its place.

@@ -8,7 +8,7 @@ inputs of one *phase*, `h = stride u + phase - pad`, meet every `stride`-th tap,
 which is a window that starts at `u - (taps - 1)` over the flipped taps. So no product with an
 inserted zero is computed, and with stride 1 there is a single phase.
 
-For each channel: its plane of g is gathered into zero-padded int16 rows in scratch memory, its taps,
+For each channel its plane of g is gathered into zero-padded int16 rows in scratch memory, its taps,
 flipped, beside it; then the inputs of each phase are computed four side by side. With `dot2` taps
 are words of two int16 (`tap_pairs`), else bytes. A channel of g is read whole before it is written,
 so the result may lie over g where both have the same shape and element.

@@ -136,10 +136,13 @@ class _Normalizer:
         return tuple(place + step for place, step in zip(places, steps, strict=True))
 
     def _limit(self, value: Scalar) -> Scalar:
-        """`value` on `bits` bits; 16 hold any: `g` has `width` bits and a multiplier less than 15."""
-        return (
-            value if self._bits == MANTISSA_BITS else limit_mantissa(self._core, value, self._bits)
-        )
+        """`value` on `bits` bits.
+
+        16 hold any: the product is at most `2^(width - 1) (2^15 - 1)`, shifted by `width - 1`.
+        """
+        if self._bits == MANTISSA_BITS:
+            return value
+        return limit_mantissa(self._core, value, self._bits)
 
     def _store_masked(self, at: Address, values: list[Scalar], bits: Scalar) -> None:
         """Four mantissas as two words, each with the word that its two mask bits stand for."""

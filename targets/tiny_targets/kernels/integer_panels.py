@@ -58,6 +58,21 @@ class Format(ABC):
         """`sums` plus the products of one element."""
 
 
+class _Words:
+    """Consecutive words, loaded two at a time when the first of them is asked for."""
+
+    def __init__(self, core: Primitives, start: Address) -> None:
+        self._core, self._start = core, start
+        self._loaded: dict[int, Scalar] = {}
+
+    def __getitem__(self, index: int) -> Scalar:
+        if index not in self._loaded:
+            even = index - index % 2
+            pair = self._core.load_pair(self._start + 4 * even)
+            self._loaded[even], self._loaded[even + 1] = pair
+        return self._loaded[index]
+
+
 class Pairs(Format):
     """Two int16 a word. A step holds its elements in the order in which g's become pairs."""
 
@@ -102,15 +117,14 @@ class Pairs(Format):
     def multiply_step(self, rows: list[Address], panel: Address, sums: Sums, lanes: int) -> Sums:
         """Two `dot2` for each sum."""
         lefts = [self._words(row) for row in rows]
-        loaded = [self.core.load_pair(panel + 8 * i) for i in range(lanes)]
-        rights = [word for pair in loaded for word in pair]
+        rights = _Words(self.core, panel)
         for pair in range(2):
+            words = [rights[pair * lanes + lane] for lane in range(lanes)]
             sums = tuple(
-                self.core.dot2(
-                    lefts[lane // lanes][pair], rights[pair * lanes + lane % lanes], total
-                )
+                self.core.dot2(lefts[lane // lanes][pair], words[lane % lanes], total)
                 for lane, total in enumerate(sums)
             )
+            sums = tuple(self.core.in_order(total) for total in sums)
         return sums
 
     def _words(self, row: Address) -> tuple[Scalar, Scalar]:

@@ -104,33 +104,28 @@ class _Columns:
 
     start: Address
     """The byte that holds the weight of the first output and column."""
-    step: int
-    """From a column to the next, in bytes."""
     row: Scalar
     """From an output to the next, in bytes."""
-    sources: Address | None
-    """A table of the columns' numbers; all in order where there is none."""
-    channels: Address | None
-    """A table of the columns' channels, likewise."""
-    count: int
+    places: Address
+    """A table: where each column lies behind `start`, then its channel; two int16 a column."""
+    count: Scalar
 
-
-def _number(table: Address | None, index: Scalar) -> Scalar:
-    return index if table is None else (table + index * 2).load("i16")
+    @property
+    def carried(self) -> tuple[Any, ...]:
+        """As the values of a loop."""
+        return self.start, self.row, self.places, self.count
 
 
 class PointwiseInputGradient:
     """The code of one input gradient; pixels, outputs and channels are arguments."""
 
     def __init__(self, nest: Nest, op: Any, plan: Plan) -> None:
-        self._nest, self._plan, self._form = nest, plan, plan.form
+        self._nest, self._op, self._plan, self._form = nest, op, plan, plan.form
         outputs, _, _, channels = shape_of(op.w)
         self._pixel_count = prod(shape_of(op.g)[1:3])
-        self._even_channels = channels % 2 == 0
         g, self._header = nest.read(op.g, ANY_SIZE), nest.read(op.g_header)
         self._g = address_of(g)
         self._sizes(nest, outputs, channels, op.shift.value)
-        self._lists = self._column_lists(nest, op, channels)
         self._panel = address_of(nest.scratch(ANY_SIZE, "i8"))
         self._two = _fills_words(op, plan) and scratch_of(op) >= 2 * plan.panel_bytes
         self._result = Result(nest, plan.form.core, op)
@@ -143,53 +138,86 @@ class PointwiseInputGradient:
         values = [(1 << shift) >> 1, shift, plan.panel_bytes]
         self._half, self._shift, self._panel_bytes = numbers(nest, values)
 
-    def _column_lists(self, nest: Nest, op: Any, channels: int) -> list[_Columns]:
-        if op.trained is None:
-            return [self._columns(nest, op.w, channels, None, None)]
-        trained = to_list(op.attributes["trained_channels"])
-        frozen = np.array(sorted(set(range(channels)) - set(trained)), np.int16)
-        table = np.array(trained, np.int16)
-        lists = [self._columns(nest, op.trained, len(trained), None, table)]
-        if len(frozen):
-            lists.append(self._columns(nest, op.w, len(frozen), frozen, frozen))
-        return lists
-
-    def _columns(self, nest: Nest, value: Any, count: int, sources: Any, channels: Any) -> _Columns:
-        step = ELEMENT_BYTES[element_name(value)]
-        (row,) = numbers(nest, [step * shape_of(value)[3]])
-        tables = [
-            None if t is None else address_of(nest.read(t, ANY_SIZE)) for t in (sources, channels)
-        ]
+    def _ordered(self, nest: Nest, value: Any) -> tuple[Address, int, Scalar, int]:
+        """(the first weight, bytes from a column to the next, to the next row, columns)."""
+        step, count = ELEMENT_BYTES[element_name(value)], shape_of(value)[3]
+        (row,) = numbers(nest, [step * count])
         # The upper byte of a master is the weight.
-        start = address_of(nest.read(value, ANY_SIZE)) + (step - 1)
-        return _Columns(start, step, row, tables[0], tables[1], count)
+        return address_of(nest.read(value, ANY_SIZE)) + (step - 1), step, row, count
+
+    def _listed(self, nest: Nest, value: Any, columns: list[int], channels: list[int]) -> _Columns:
+        start, step, row, _ = self._ordered(nest, value)
+        table = np.array([[step * i, c] for i, c in zip(columns, channels, strict=True)], np.int16)
+        (count,) = numbers(nest, [len(channels)])
+        return _Columns(start, row, address_of(nest.read(table, ANY_SIZE)), count)
 
     def emit(self) -> None:
-        """All lists of columns, then the header."""
-        if self._two:
-            self._emit_words(self._lists[0])
-        for columns in [] if self._two else self._lists:
-            lanes = min(self._form.columns, columns.count)
-            blocks = -(-columns.count // lanes)
-            last, end = numbers(self._nest, [columns.count - lanes, blocks * lanes])
-
-            def block(
-                first: Scalar, columns: _Columns = columns, last: Scalar = last, lanes: int = lanes
-            ) -> tuple[Scalar]:
-                start = first if columns.count % lanes == 0 else minimum(first, last)
-                self._block(columns, [start + lane for lane in range(lanes)])
-                return (first + lanes,)
-
-            walk(end, (number(0),), block)
+        """All columns, then the header."""
+        if self._op.trained is not None:
+            self._emit_lists()
+        elif self._two:
+            self._emit_words()
+        else:
+            self._emit_ordered()
         size = self._pixels * self._gx_row
         self._result.finish(self._header[EXPONENT] + self._shift, size)
 
-    def _emit_words(self, columns: _Columns) -> None:
+    def _emit_ordered(self) -> None:
+        """Blocks of neighbouring columns."""
+        first, step, row, count = self._ordered(self._nest, self._op.w)
+        lanes = min(self._form.columns, count)
+        last, end = numbers(self._nest, [count - lanes, -(-count // lanes) * lanes])
+        adjacent = count % 2 == 0 and lanes % 2 == 0
+
+        def block(index: Scalar) -> tuple[Scalar]:
+            start = index if count % lanes == 0 else minimum(index, last)
+            source, out = first + start * step, self._result.start + start * 2
+            self._pack([source + lane * step for lane in range(lanes)], row)
+            self._stream(self._panel, out, [2 * lane for lane in range(lanes)], adjacent)
+            return (index + lanes,)
+
+        walk(end, (number(0),), block)
+
+    def _emit_lists(self) -> None:
+        """The trained columns, then the frozen ones, by the same code."""
+        nest, op, channels = self._nest, self._op, shape_of(self._op.w)[3]
+        trained = to_list(op.attributes["trained_channels"])
+        frozen = sorted(set(range(channels)) - set(trained))
+        first = self._listed(nest, op.trained, list(range(len(trained))), trained)
+        if not frozen:
+            self._emit_list(first)
+            return
+        second = self._listed(nest, op.w, frozen, frozen)
+
+        def one(number_: Scalar, *carried: Any) -> tuple[Any, ...]:
+            self._emit_list(_Columns(*carried))
+            return number_ + 1, *second.carried
+
+        walk(number(2), (number(0), *first.carried), one)
+
+    def _emit_list(self, columns: _Columns) -> None:
+        """Blocks of listed columns; lanes behind the last one repeat it."""
+        lanes = self._form.columns
+
+        def block(first: Scalar) -> tuple[Scalar]:
+            places = [
+                columns.places + minimum(first + i, columns.count - 1) * 4 for i in range(lanes)
+            ]
+            self._pack([columns.start + at.load("i16") for at in places], columns.row)
+            outs = [(at + 2).load("i16") * 2 for at in places]
+            self._stream(self._panel, self._result.start, outs, adjacent=False)
+            return (first + lanes,)
+
+        end = (columns.count + (lanes - 1)) // lanes * lanes
+        walk(end, (number(0),), block)
+
+    def _emit_words(self) -> None:
         """All columns, four at a time: two panels are packed from words."""
-        size, (count,) = self._panel_bytes, numbers(self._nest, [columns.count])
+        first, _, row, count = self._ordered(self._nest, self._op.w)
+        size, (length,) = self._panel_bytes, numbers(self._nest, [count])
 
         def block(source: Address, out: Address) -> tuple[Address, Address]:
-            self._pack_words(source, columns.row)
+            self._pack_words(source, row)
 
             def stream(panel: Address, start: Address) -> tuple[Address, Address]:
                 self._stream(panel, start, [0, 2], adjacent=True)
@@ -198,7 +226,7 @@ class PointwiseInputGradient:
             _, behind = walk(self._panel + size * 2, (self._panel, out), stream)
             return source + 4, behind
 
-        walk(columns.start + count, (columns.start, self._result.start), block)
+        walk(first + length, (first, self._result.start), block)
 
     def _pack_words(self, source: Address, row: Scalar) -> None:
         form, plan, size = self._form, self._plan, self._panel_bytes
@@ -225,21 +253,8 @@ class PointwiseInputGradient:
             form.pack_single(found[form.columns :], panel + size)
             panel, at = panel + form.single_bytes(form.columns), at + row
 
-    def _block(self, columns: _Columns, indices: list[Scalar]) -> None:
-        """One block of columns for all pixels."""
-        sources = [columns.start + _number(columns.sources, i) * columns.step for i in indices]
-        if columns.sources is None:
-            sources = [sources[0] + lane * columns.step for lane in range(len(indices))]
-        self._pack(sources, columns.row)
-        if columns.channels is None:
-            start, outs = self._result.start + indices[0] * 2, [2 * i for i in range(len(indices))]
-        else:
-            start, outs = self._result.start, [_number(columns.channels, i) * 2 for i in indices]
-        adjacent = columns.channels is None and self._even_channels and len(indices) % 2 == 0
-        self._stream(self._panel, start, outs, adjacent)
-
     def _dynamic(self, size: int, lanes: int) -> Index:
-        """The size of all whole steps of a panel: an argument, where the panel has all its lanes."""
+        """The size of the whole steps of a panel: an argument, where it has all its lanes."""
         whole = self._plan.rest * self._form.single_bytes(lanes)
         return self._panel_bytes - whole if lanes == self._form.columns else size
 

@@ -1,8 +1,8 @@
-"""Operand panels: rows of numbers widened and interleaved, so that a block product reads them in order.
+"""Operand panels: rows of numbers widened and interleaved, so that a block reads them in order.
 
 A panel holds `lanes` rows side by side, in steps of four elements of depth:
 
-    Halves   [step][pair][lane]   words of two int16: elements 0 and 2, then 1 and 3   (one dot2 each)
+    Halves   [step][pair][lane]   words of two int16, elements 0 and 2, then 1 and 3, for dot2
     Words    [step][element][lane]   int16
     Floats   [step][element][lane]   float32
 
@@ -21,7 +21,6 @@ from tiny_targets.kernels.address import Address, walk
 from tiny_targets.kernels.primitives import (
     Primitives,
     fused_multiply_add,
-    keep_loads_behind,
     pinned,
 )
 from tiny_targets.kernels.scalar import Index, Scalar, number, real
@@ -98,9 +97,11 @@ class Halves(Format):
     step_cost, longest_chunk = 12, 12
 
     def offset(self, element: int, lane: int, lanes: int) -> int:
+        """Words of pairs, lane by lane."""
         return 4 * ((element & 1) * lanes + lane) + 2 * (element >> 1)
 
     def multiply(self, x: Address, w: Address, sums: Sums, shape: tuple[int, int]) -> Sums:
+        """Two `dot2` a lane of `x` and lane of `w`."""
         pixels, channels = shape
         for pair in range(2):
             left = self._words(x + 4 * pair * pixels, pixels)
@@ -118,6 +119,7 @@ class Halves(Format):
         return [word for pair in pairs for word in pair]
 
     def widen(self, rows: Rows, panel: Address, plus: Offset | None) -> None:
+        """Four elements of each row by two `widen`."""
         words = [row.load("i32", volatile=True) for row in rows]
         offset = None if plus is None else number(plus.pair)
         pairs = [self.core.widen(word, offset) for word in words]
@@ -133,9 +135,11 @@ class Words(Format):
     step_cost, longest_chunk = 160, 2
 
     def offset(self, element: int, lane: int, lanes: int) -> int:
+        """Elements one after the other, lane by lane."""
         return self.bytes * (element * lanes + lane)
 
     def multiply(self, x: Address, w: Address, sums: Sums, shape: tuple[int, int]) -> Sums:
+        """One product an element, lane of `x` and lane of `w`."""
         pixels, channels = shape
         for element in range(STEP):
             lefts = [self._load(x, element, lane, pixels) for lane in range(pixels)]
@@ -158,6 +162,7 @@ class Words(Format):
         return value
 
     def widen(self, rows: Rows, panel: Address, plus: Offset | None) -> None:
+        """Element by element."""
         added = 0 if plus is None else plus.value
         self.write(rows, panel, 1, lambda at: self.convert(at.load("i8") + added), STEP)
 
@@ -169,12 +174,15 @@ class Floats(Words):
     step_cost = 96
 
     def add_product(self, x: Scalar, w: Scalar, total: Scalar) -> Scalar:
+        """`total + x w`, rounded once."""
         return fused_multiply_add(x, w, total)
 
     def convert(self, value: Scalar) -> Scalar:
+        """The float of the same value."""
         return value.as_float()
 
     def zero(self) -> Scalar:
+        """Zero."""
         return real(0.0)
 
 
@@ -206,6 +214,13 @@ class Depth:
     def rest(self) -> int:
         """Elements of the step that is partly filled."""
         return self.elements % STEP if isinstance(self.elements, int) else 0
+
+    @property
+    def empty_steps(self) -> int:
+        """Steps that hold nothing but zeros."""
+        if self.chunks is None or not isinstance(self.elements, int):
+            return 0
+        return self.unroll * self.chunks - -(-self.elements // STEP)
 
     def panel_bytes(self, form: Format, lanes: int) -> Index:
         """A panel of `lanes` rows."""
@@ -260,11 +275,9 @@ def fill(
     if depth.rest:
         form.write(sources, at, stride, read, depth.rest)
         at = at + size
-    if isinstance(whole, int):
-        used = whole + bool(depth.rest)
-        for _ in range(int(depth.steps) - used):
-            form.write(sources, at, stride, read, 0)
-            at = at + size
+    for _ in range(depth.empty_steps):
+        form.write(sources, at, stride, read, 0)
+        at = at + size
     return at
 
 

@@ -9,7 +9,7 @@ innermost loops need two addresses.
 Blocks at the end overlap: the last pixels of an image are computed twice, and lanes behind the last
 channel repeat it. Pixels of a tile are read before any of its outputs is written.
 
-Where sizes need not be known, they are arguments: layers that walk their depth alike share the code.
+Where sizes need not be known they are arguments: layers that walk their depth alike share the code.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,11 @@ from tiny_dialect.ops import Conv2D
 from tiny_dialect.ops.convolution import geometry
 from tiny_dialect.types import quantization, shape_of
 from tiny_passes.overwriting import ROWS
-from tiny_targets.kernels.address import ANY_SIZE, ELEMENT_BYTES, Address, address_of, walk
+from tiny_targets.kernels.address import ANY_SIZE, Address, address_of, walk
 from tiny_targets.kernels.convolution import conv2d
 from tiny_targets.kernels.dense_panel import dense_scratch
 from tiny_targets.kernels.depthwise import depthwise_scratch
 from tiny_targets.kernels.nest import Nest
-from tiny_targets.kernels.numerics import round_half_even
 from tiny_targets.kernels.panels import (
     STEP,
     Depth,
@@ -49,13 +48,14 @@ from tiny_targets.kernels.rescale import Rescaling, rescaling_of
 from tiny_targets.kernels.scalar import (
     Index,
     Scalar,
-    clamp,
+    maximum,
     minimum,
     number,
     real,
     select,
 )
 from tiny_targets.kernels.scratch import ScratchWish, register_scratch, scratch_of
+from tiny_targets.kernels.weight_rows import WeightRows
 from tiny_targets.kernels.weights import frozen_part, sum_bounds
 
 _MASK_BITS = 8
@@ -78,7 +78,7 @@ class Plan:
 
     @property
     def head_bytes(self) -> int:
-        """Constants of a channel block: bias, multiplier; in the channel form rounding and shift."""
+        """Constants of a channel block: bias, multiplier; in the channel form half, shift."""
         return 4 * self.channels * (2 if self.rescaling.uniform else 4)
 
     @property
@@ -158,40 +158,35 @@ def conv2d_or_pointwise(nest: Nest, op: Any, target: Any) -> None:
     product.emit(x, y, mask, sizes[0])
 
 
-class _Weights:
-    """Weight rows in memory, as frozen or trained parameters store them."""
+class _PanelWeights:
+    """Weight rows as a source of panels."""
 
-    def __init__(self, nest: Nest, value: Any, form: Format, row_elements: Index) -> None:
-        stored = nest.read(value, ANY_SIZE)
-        self._form = form
-        self._element = stored.element
-        self._base = address_of(stored)
-        self.stride = ELEMENT_BYTES[stored.element]
-        self._row_bytes = row_elements * self.stride
+    def __init__(self, rows: WeightRows, form: Format) -> None:
+        self._rows, self._form = rows, form
 
-    def row(self, channel: Index) -> Address:
-        """Where the weights of an output channel start."""
-        return self._base + channel * self._row_bytes
+    def read(self, place: Address) -> Scalar:
+        """The weight there, as the panel holds it."""
+        is_float = isinstance(self._form, Floats)
+        return self._rows.real(place) if is_float else self._rows.integer(place)
 
-    def read(self, at: Address) -> Scalar:
-        """The int8 value of the weight at an address, as the panel holds it."""
-        if self._element == "f32":
-            value = round_half_even(clamp(at.load("f32"), -128.0, 127.0))
-            return value if isinstance(self._form, Floats) else value.as_integer()
-        # The upper byte of an int16 master is its value, rounded down.
-        byte = (at + (self.stride - 1)).load("i8")
-        return byte.as_float() if isinstance(self._form, Floats) else byte
-
-    def copy(self, rows: Any, panel: Address) -> None:
+    def copy(self, rows: Sequence[Address], panel: Address) -> None:
         """Write one whole step of a panel."""
-        if self._element == "i8":
+        if self._rows.element == "i8":
             self._form.widen(rows, panel, None)
         else:
-            self._form.write(rows, panel, self.stride, self.read, STEP)
+            self._form.write(rows, panel, self._rows.stride, self.read, STEP)
+
+    def fill(self, channels: Sequence[Index], panel: Address, depth: Depth) -> None:
+        """Write the panel of a block of output channels."""
+        rows = [self._rows.at(channel) for channel in channels]
+        fill(
+            self._form, rows, panel, depth,
+            stride=self._rows.stride, copy=self.copy, read=self.read,
+        )  # fmt: skip
 
 
-class _Trained:
-    """The trained channels of a partly trained weight, written over a panel of the frozen ones."""
+class _TrainedWeights:
+    """The trained inputs of a partly trained weight, written over a panel of the frozen ones."""
 
     def __init__(self, nest: Nest, op: Any, plan: Plan) -> None:
         channels = to_list(op.attributes["trained_channels"])
@@ -200,34 +195,36 @@ class _Trained:
             channel // STEP * form.step_bytes(lanes) + form.offset(channel % STEP, 0, lanes)
             for channel in channels
         ]
-        self._form, self._lanes = form, lanes
+        self._form = form
+        self._lane_bytes = form.offset(0, 1, lanes) - form.offset(0, 0, lanes)
         count = nest.read(np.array([len(channels)], np.int32))[0]
         self._places = address_of(nest.read(np.array(places, np.int32), ANY_SIZE))
         self._end = self._places + count * 4
-        self._weights = _Weights(nest, op.trained, form, count)
+        self._rows = WeightRows(nest, op.trained, count)
+        self._source = _PanelWeights(self._rows, form)
 
-    def write(self, channels: list[Index], panel: Address) -> None:
-        """Write the trained weights of a channel block."""
-        rows = [self._weights.row(channel) for channel in channels]
+    def write(self, channels: Sequence[Index], panel: Address) -> None:
+        """Write the trained weights of a block of output channels."""
+        rows = [self._rows.at(channel) for channel in channels]
 
         def element(place: Address, *sources: Address) -> tuple[Address, ...]:
             target = panel + place.load("i32")
             for lane, source in enumerate(sources):
-                step = self._form.offset(0, lane, self._lanes) - self._form.offset(0, 0, self._lanes)
-                (target + step).store(self._weights.read(source), self._form.element)
-            return place + 4, *(source + self._weights.stride for source in sources)
+                value = self._source.read(source)
+                (target + lane * self._lane_bytes).store(value, self._form.element)
+            return place + 4, *(source + self._rows.stride for source in sources)
 
         walk(self._end, (self._places, *rows), element)
 
 
 class Pointwise:
-    """A pointwise convolution whose weights and tables are arguments of a nest, emitted by tiles."""
+    """A pointwise convolution, emitted by tiles; weights and tables are arguments of a nest."""
 
     def __init__(
         self, nest: Nest, op: Any, plan: Plan, scratch: Address, depth: Depth, outputs: Index,
         tile: Index, constants: Sequence[Index] | None = None,
     ) -> None:  # fmt: skip
-        """`outputs`, `tile` and `constants` are the plan's own numbers, or scalars that hold them."""
+        """`outputs`, `tile`, `constants`: the plan's own numbers, or scalars that hold them."""
         self._plan, self._depth = plan, depth
         plus, plus_pair, self._offset, self._bias_limit = constants or _constants(op, plan)
         self._input_offset = Offset(plus, plus_pair)
@@ -235,8 +232,9 @@ class Pointwise:
         self._outputs, self._tile_pixels = outputs, tile
         self._ragged = shape_of(op.w)[0] % plan.channels != 0
         self._clamp = to_list(op.attributes["clamp"])
-        self._trained = None if op.trained is None else _Trained(nest, op, plan)
-        self._weights = _Weights(nest, frozen_part(op), plan.form, depth.elements)
+        self._trained = None if op.trained is None else _TrainedWeights(nest, op, plan)
+        rows = WeightRows(nest, frozen_part(op), depth.elements)
+        self._weights = _PanelWeights(rows, plan.form)
         self._bias = address_of(nest.read(op.bias, ANY_SIZE))
         self._constants = [address_of(nest.read(t, ANY_SIZE)) for t in _tables(plan.rescaling)]
         self._head = scratch
@@ -247,10 +245,10 @@ class Pointwise:
     def emit(self, x: Address, y: Address, mask: Address | None, pixels: Index) -> None:
         """Compute `pixels` consecutive pixels; the addresses are those of the first one."""
         block, tile = self._plan.pixels, self._tile_pixels
-        if isinstance(pixels, int) and isinstance(tile, int):
-            if pixels <= tile and pixels % block == 0:
-                self._tile(x, y, mask, pixels)
-                return
+        known = isinstance(pixels, int) and isinstance(tile, int)
+        if known and pixels <= tile and pixels % block == 0:
+            self._tile(x, y, mask, pixels)
+            return
         total = number(pixels)
 
         def one(start: Scalar) -> tuple[Scalar]:
@@ -317,14 +315,10 @@ class Pointwise:
         for lane, channel in enumerate(channels):
             words = [(table + channel * 4).load("i32") for table in (self._bias, *self._constants)]
             if limit is not None:
-                words[0] = clamp(words[0], number(0) - limit, limit)
+                words[0] = maximum(minimum(words[0], limit), number(0) - limit)
             for i, word in enumerate(words):
                 (self._head + 4 * (i * len(channels) + lane)).store(word, "i32")
-        weights = self._weights
-        fill(
-            self._plan.form, [weights.row(channel) for channel in channels], self._weight_panel,
-            self._depth, stride=weights.stride, copy=weights.copy, read=weights.read,
-        )  # fmt: skip
+        self._weights.fill(channels, self._weight_panel, self._depth)
         if self._trained is not None:
             self._trained.write(channels, self._weight_panel)
 

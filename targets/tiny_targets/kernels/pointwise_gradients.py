@@ -1,8 +1,8 @@
-"""Float32 gradients of a pointwise convolution as blocks of products: input gradient, weight update.
+"""Float32 gradients of a pointwise convolution as blocks of products: of its input, its weight.
 
-Input gradient: `gx[p, c] = sum_o g[p, o] (w[o, c] scales[o])`. For a block of input channels a panel
-of weights is converted once, for all pixels; then the pixels stream past it. Where scratch memory is
-short the panel holds a piece of the depth, and the sums wait in the result.
+Input gradient: `gx[p, c] = sum_o g[p, o] (w[o, c] scales[o])`. For a block of input channels a
+panel of weights is converted once, for all pixels; then the pixels stream past it. Where scratch
+memory is short the panel holds a piece of the depth, and the sums wait in the result.
 
 Weight gradient: `gw[o, c] = sum_p g[p, o] (x[p, c] - z)`. For a block of input channels a panel of
 inputs is converted once, for all output channels; each finished sum is handed over, to be stored or
@@ -43,11 +43,11 @@ from tiny_targets.kernels.float_blocks import (
 )
 from tiny_targets.kernels.gradients import conv2d_input_grad, conv2d_weight_grad
 from tiny_targets.kernels.nest import Nest, Span
-from tiny_targets.kernels.numerics import round_half_even
 from tiny_targets.kernels.registry import register_kernel
-from tiny_targets.kernels.scalar import Index, Scalar, clamp, minimum, number, real, select
+from tiny_targets.kernels.scalar import Index, Scalar, minimum, number, real, select
 from tiny_targets.kernels.scratch import ScratchWish, register_scratch, scratch_of
 from tiny_targets.kernels.updates import conv2d_weight_update, subtract_step
+from tiny_targets.kernels.weight_rows import WeightRows
 from tiny_targets.kernels.weights import frozen_part
 
 _PIECE = 16
@@ -81,7 +81,7 @@ def input_gradient_scratch(op: Any, target: Any) -> ScratchWish | None:
 
 @register_kernel(Conv2DInputGrad, traversals=(ROWS, PLANES))
 def input_gradient(nest: Nest, op: Any, target: Any) -> None:
-    """Blocks of products for a pointwise convolution with scratch memory, else the general kernel."""
+    """Blocks of products for a pointwise op with scratch memory, else the general kernel."""
     piece = scratch_of(op) // (COLUMNS * FLOAT_BYTES)
     blocked = input_gradient_scratch(op, target) is not None and _is_pointwise(op, shape_of(op.w))
     if not blocked or traversal_of(op) == PLANES or piece < min(_PIECE, shape_of(op.w)[0]):
@@ -110,7 +110,7 @@ class _InputGradient:
         self._g = address_of(nest.read(op.g, ANY_SIZE))
         self._gx = address_of(nest.write(op.gx, ANY_SIZE))
         self._scales = address_of(nest.read(to_array(op.scales), ANY_SIZE))
-        self._frozen = _Stored(nest, frozen_part(op), self._inputs)
+        self._frozen = WeightRows(nest, frozen_part(op), self._inputs)
         self._trained = None if op.trained is None else _TrainedColumns(nest, op)
         self._panel = address_of(nest.scratch(ANY_SIZE, "i8"))
 
@@ -163,7 +163,7 @@ class _InputGradient:
         def row(at: Address, source: Address, scale: Address) -> tuple[Address, ...]:
             factor = scale.load("f32")
             for lane in range(lanes):
-                value = weights.read(source + lane * weights.stride)
+                value = weights.real(source + lane * weights.stride)
                 (at + FLOAT_BYTES * lane).store(value * factor, "f32")
             return at + row_bytes, source + weights.row_bytes, scale + FLOAT_BYTES
 
@@ -196,27 +196,6 @@ class _InputGradient:
         in_blocks(self._tile, BLOCK_ROWS, self._known_tile, block)
 
 
-class _Stored:
-    """Weights in memory, read as float32, whatever they are stored as."""
-
-    def __init__(self, nest: Nest, value: Any, row_elements: Index) -> None:
-        stored = nest.read(value, ANY_SIZE)
-        self._element, self._base = stored.element, address_of(stored)
-        self.stride = ELEMENT_BYTES[stored.element]
-        self.row_bytes = row_elements * self.stride
-
-    def at(self, row: Index, column: Index) -> Address:
-        """Where an element lies."""
-        return self._base + row * self.row_bytes + column * self.stride
-
-    def read(self, place: Address) -> Scalar:
-        """The int8 value of the weight there."""
-        if self._element == "f32":
-            return round_half_even(clamp(place.load("f32"), -128.0, 127.0))
-        # The upper byte of an int16 master is its value, rounded down.
-        return (place + (self.stride - 1)).load("i8").as_float()
-
-
 class _TrainedColumns:
     """The trained input channels of a partly trained weight, written over a panel."""
 
@@ -228,7 +207,7 @@ class _TrainedColumns:
         self._starts = address_of(nest.read(np.array(starts, np.int32), ANY_SIZE))
         self._channels = address_of(nest.read(np.array(channels, np.int32), ANY_SIZE))
         count = nest.read(np.array([len(channels)], np.int32))[0]
-        self._weights = _Stored(nest, op.trained, count)
+        self._weights = WeightRows(nest, op.trained, count)
 
     def write(
         self, panel: Address, end: Address, corner: tuple[Scalar, Scalar], row_bytes: int,
@@ -243,7 +222,7 @@ class _TrainedColumns:
             lane = (self._channels + chosen * 4).load("i32") - first
 
             def element(at: Address, source: Address, scale: Address) -> tuple[Address, ...]:
-                at.store(self._weights.read(source) * scale.load("f32"), "f32")
+                at.store(self._weights.real(source) * scale.load("f32"), "f32")
                 return at + row_bytes, source + self._weights.row_bytes, scale + FLOAT_BYTES
 
             offset = lane * FLOAT_BYTES
@@ -278,7 +257,7 @@ def _has_panel(wish: ScratchWish | None, op: Any) -> bool:
 
 @register_kernel(Conv2DWeightGrad)
 def weight_gradient(nest: Nest, op: Any, target: Any) -> None:
-    """Blocks of products for a pointwise convolution with scratch memory, else the general kernel."""
+    """Blocks of products for a pointwise op with scratch memory, else the general kernel."""
     if not _has_panel(weight_gradient_scratch(op, target), op):
         conv2d_weight_grad(nest, op, target)
         return
@@ -293,7 +272,7 @@ def weight_gradient(nest: Nest, op: Any, target: Any) -> None:
 
 @register_kernel(Conv2DWeightUpdate)
 def weight_update(nest: Nest, op: Any, target: Any) -> None:
-    """Blocks of products for a pointwise convolution with scratch memory, else the general kernel."""
+    """Blocks of products for a pointwise op with scratch memory, else the general kernel."""
     if not _has_panel(weight_update_scratch(op, target), op):
         conv2d_weight_update(nest, op, target)
         return

@@ -26,6 +26,10 @@ class Primitives:
     unaligned_words = False
     """True where a word may be loaded from any address."""
 
+    def in_order(self, total: Scalar) -> Scalar:
+        """`total`, computed before what is loaded next: in a block of many sums."""
+        return pinned(total)
+
     def load_pair(self, address: Address) -> tuple[Scalar, Scalar]:
         """The two words at a multiple of four."""
         return address.load("i32"), (address + 4).load("i32")
@@ -91,6 +95,13 @@ class DspPrimitives(Primitives):
     has_dot2 = True
     unaligned_words = True
 
+    def __init__(self, *, dual_issue: bool) -> None:
+        self._dual_issue = dual_issue
+
+    def in_order(self, total: Scalar) -> Scalar:
+        """`pinned` where the scheduler fills the slots behind a load with more loads."""
+        return total if self._dual_issue else pinned(total)
+
     def load_pair(self, address: Address) -> tuple[Scalar, Scalar]:
         """One `ldrd`: only the volatile form of a 64-bit load becomes it."""
         both = address.load("i64", volatile=True)
@@ -121,7 +132,9 @@ class DspPrimitives(Primitives):
 
 def primitives_of(target: Any) -> Primitives:
     """The primitives of a target, by its features."""
-    return DspPrimitives() if target.has("dsp") else Primitives()
+    if target.has("dsp"):
+        return DspPrimitives(dual_issue=target.has("dual_issue"))
+    return Primitives()
 
 
 def twice(value: int) -> int:
@@ -131,7 +144,7 @@ def twice(value: int) -> int:
 
 
 def fused_multiply_add(a: Scalar, b: Scalar, total: Scalar) -> Scalar:
-    """`total + a b` in float32, rounded once; one instruction with an FPU, a library call without."""
+    """`total + a b` in float32, rounded once: one instruction with an FPU, else a library call."""
     return Scalar(_llvm.intr_fma(a.value, b.value, total.value))
 
 

@@ -3,8 +3,8 @@
 The exact result is `clamp(round(acc * m * 2^-shift) + zero)`, rounded once in 64 bits. Two forms
 need only the upper word of a 32-bit product:
 
-    channel form  clamp((((acc * m) >> 32) + 2^(s-1)) >> s) + zero)       s = shift - 32, a channel
-    layer form    clamp((((acc * m') >> 32) + c) >> s)                    one s, c = 2^(s-1) + zero 2^s
+    channel form  clamp(((((acc * m) >> 32) + 2^(s-1)) >> s) + zero)    s = shift - 32, a channel
+    layer form    clamp((((acc * m') >> 32) + c) >> s)           one s, c = 2^(s-1) + zero 2^s
 
 The channel form drops nothing but bits below the rounding position. The layer form has a shorter
 multiplier. Both it and the exact result are staircases in `acc` that never fall, so they are equal
@@ -138,7 +138,7 @@ def _exact_steps(multipliers: Int64s, shifts: Int64s, values: Int64s) -> Int64s:
     steps = _least(odd[None, :] << (narrow - 1), multipliers)
     for channel in np.flatnonzero(wide):
         # Factors below 2^-21 are rare. Python's integers hold what 64 bits do not.
-        power, m = 1 << int(shifts[channel] - 1), int(multipliers[channel])
+        power, m = 1 << (int(shifts[channel]) - 1), int(multipliers[channel])
         exact = [_never(int(v)) if m == 0 else -(-int(v) * power // m) for v in odd]
         steps[channel] = [min(max(step, -(2**40)), 2**40) for step in exact]
     return steps

@@ -86,7 +86,7 @@ def tile_within(ops: Sequence[Any], target: Any, budget: int) -> int | None:
 def row_convolutions(
     nest: Nest, ops: Sequence[Any], target: Any, tile: int, scratch: Address | None
 ) -> list[RowConvolution]:
-    """The convolutions of one nest in `working_bytes` of scratch memory; without it, plain loops."""
+    """The convolutions of one nest in `working_bytes` of scratch memory; plain loops without."""
     parts = [row_memory(op, target, tile) for op in ops]
     passing = max(part.passing for part in parts)
     kept, found = passing, []

@@ -23,6 +23,7 @@ from tiny_dialect.ops import (
 from tiny_dialect.ops.update import TRUNCATE
 from tiny_dialect.rounding import FRACTION_BITS, GOLDEN, MIX_FACTORS, MIX_SHIFTS, WORD
 from tiny_dialect.types import shape_of
+from tiny_targets.kernels.address import Elements
 from tiny_targets.kernels.elementwise import by_pixel, flat
 from tiny_targets.kernels.gradients import channel_sums, weight_gradients
 from tiny_targets.kernels.nest import Buffer, Nest
@@ -40,7 +41,7 @@ _UNITS = {"i8": 1.0, "i16": 256.0, "i32": 1.0}
 _LIMITS = {"i8": (-128, 127), "i16": (-(2**15), 2**15 - 1)}
 
 
-def subtract_step(parameter: Buffer, indices: Any, delta: Scalar) -> None:
+def subtract_step(parameter: Buffer | Elements, indices: Any, delta: Scalar) -> None:
     """`parameter[indices] -= delta`; `delta` is in units of the int8 weight, bias or float."""
     old = parameter[indices]
     if parameter.element == "f32":
