@@ -80,9 +80,12 @@ TARGETS: dict[str, Target] = {
     for target in (
         _arm("cortex-m4", "cortex-m4", "vfp4d16sp", "Armv7E-M with DSP and FPv4 single precision"),
         _arm(
-            "cortex-m7", "cortex-m7", "fp_armv8d16sp",
-            "Armv7E-M with DSP and FPv5 single precision", "dual_issue",
-        ),  # fmt: skip
+            "cortex-m7",
+            "cortex-m7",
+            "fp_armv8d16sp",
+            "Armv7E-M with DSP and FPv5 single precision",
+            "dual_issue",
+        ),
         _riscv("rv32imc", "mc", "UC_CPU_RISCV32_SIFIVE_E31", "RV32, compressed, soft float"),
         _riscv(
             "rv32imafc", "mafc", "UC_CPU_RISCV32_SIFIVE_U34", "RV32, compressed, single precision"

@@ -38,7 +38,9 @@ def subtract_step(parameter: Array, delta: Array) -> None:
         np.dtype(np.int16): (MASTER_UNIT, -(2**15), 2**15 - 1),
         np.dtype(np.int32): (1, -BIAS_LIMIT, BIAS_LIMIT),
     }[parameter.dtype]
-    moved = parameter.astype(np.int64) - _rounded_step(delta * np.float32(unit))
+    with np.errstate(over="ignore"):
+        step = delta * np.float32(unit)
+    moved = parameter.astype(np.int64) - _rounded_step(step)
     # A step of zero leaves any value alone: frozen channels hold biases beyond the limit.
     limited = np.where(moved == parameter, parameter, np.clip(moved, low, high))
     parameter[...] = limited.astype(parameter.dtype)

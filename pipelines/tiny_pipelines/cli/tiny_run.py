@@ -1,7 +1,7 @@
 """`tiny-run`: run the image of `tiny-compile` in the emulator over a data set; count, and check."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _planned(folder: Path) -> Iterator[Any]:
+def _planned(folder: Path) -> Generator[Any]:
     """The planned module beside the image, in a context of its own."""
     from tiny_dialect.dialect import new_context, read_module
     from tiny_pipelines.firmware import PLANNED_FILE

@@ -34,6 +34,8 @@ from tiny_targets.kernels.windows import Axis
 
 OUTPUTS = 4
 """Inputs of the convolution computed side by side."""
+_COPIED = 16
+"""Elements of a row that are gathered side by side."""
 _HALF, _WORD = 2, 4
 
 
@@ -250,10 +252,18 @@ class DepthwiseInputGradient:
         start = self._plane + (plan.top * plan.row_bytes + plan.left * _HALF)
         at = self._g + channel * size
 
-        def row(target: Address, source: Address) -> tuple[Address, Address]:
-            for i in range(width):
+        def copy(target: Address, source: Address, count: int) -> tuple[Address, Address]:
+            for i in range(count):
                 value = (source + i * step).load(self._element)
                 (target + i * _HALF).store(value, "i16")
+            return target + count * _HALF, source + count * step
+
+        def row(target: Address, source: Address) -> tuple[Address, Address]:
+            full, places = width // _COPIED, (target, source)
+            if full > 1:
+                end = target + full * _COPIED * _HALF
+                places = walk(end, places, lambda t, s: copy(t, s, _COPIED))
+            copy(*places, count=width % _COPIED if full > 1 else width)
             return target + plan.row_bytes, source + width * step
 
         walk(start + plan.vertical.output * plan.row_bytes, (start, at), row)

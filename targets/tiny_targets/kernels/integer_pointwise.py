@@ -135,8 +135,8 @@ class PointwiseInputGradient:
         chunk = plan.unroll * form.step_bytes(form.columns)
         values = [pixels, outputs * form.bytes, channels * 2, plan.chunks * chunk]
         self._pixels, self._g_row, self._gx_row, self._panel_end = numbers(nest, values)
-        values = [(1 << shift) >> 1, shift, plan.panel_bytes]
-        self._half, self._shift, self._panel_bytes = numbers(nest, values)
+        # Few shifts occur; known here, one of them is part of another instruction.
+        self._shift, (self._panel_bytes,) = shift, numbers(nest, [plan.panel_bytes])
 
     def _ordered(self, nest: Nest, value: Any) -> tuple[Address, int, Scalar, int]:
         """(the first weight, bytes from a column to the next, to the next row, columns)."""
@@ -189,9 +189,9 @@ class PointwiseInputGradient:
             return
         second = self._listed(nest, op.w, frozen, frozen)
 
-        def one(number_: Scalar, *carried: Any) -> tuple[Any, ...]:
+        def one(done: Scalar, *carried: Any) -> tuple[Any, ...]:
             self._emit_list(_Columns(*carried))
-            return number_ + 1, *second.carried
+            return done + 1, *second.carried
 
         walk(number(2), (number(0), *first.carried), one)
 
@@ -305,7 +305,7 @@ class PointwiseInputGradient:
 
     def _multiply(self, start: Address, row: Address, lanes: int) -> Sums:
         form, plan = self._form, self._plan
-        sums: Sums = (self._half,) * (plan.pixels * lanes)
+        sums: Sums = (number((1 << self._shift) >> 1),) * (plan.pixels * lanes)
         size = form.step_bytes(lanes)
 
         def rows_at(first: Address) -> list[Address]:

@@ -276,8 +276,30 @@ class PairUpdate(_Update):
         self._pack(panel, starts, self._inputs, lambda at: at.load("i8") - self._zero)
 
     def _pack_outputs(self, rows: _Lanes) -> None:
+        if self._element == "i16" and self._plan.outputs % 2 == 0:
+            self._pack_words(self._g + rows.first * self._size)
+            return
         starts = [self._g + (rows.first + offset) * self._size for offset in rows.offsets]
         self._pack(self._outputs_panel, starts, self._g_row, lambda at: at.load(self._element))
+
+    def _pack_words(self, start: Address) -> None:
+        """Write the panel of two outputs whose mantissas share a word."""
+        core, panel = self._core, self._outputs_panel
+
+        def store(at: Address, low: Scalar, high: Scalar) -> None:
+            core.store_pair(core.pack(low, high), core.pack_high(low, high), at)
+
+        def pair(at: Address, source: Address) -> tuple[Address, Address]:
+            below = source + self._g_row
+            store(at, source.load("i32"), below.load("i32"))
+            return at + _PAIR_BYTES, below + self._g_row
+
+        places: tuple[Address, ...] = (panel, start)
+        full = self._plan.pixels // 2
+        if full:
+            places = walk(panel + full * _PAIR_BYTES, places, pair)
+        if self._plan.pixels % 2:
+            store(places[0], places[1].load("i32"), number(0))
 
     def _pack(self, panel: Address, starts: list[Address], row: Scalar, read: Any) -> None:
         """Write a panel from columns whose elements are `row` bytes apart."""

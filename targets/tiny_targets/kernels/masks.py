@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from tiny_targets.kernels.address import Address
 from tiny_targets.kernels.nest import Buffer, Nest, Span
-from tiny_targets.kernels.scalar import Index, Scalar, minimum, select
+from tiny_targets.kernels.scalar import Index, Scalar, minimum, number, select
+
+MASK_BITS = 8
+"""Channels in a byte of a mask."""
 
 
 def put_bits(nest: Nest, mask: Buffer, pixel: Index, channel: Index, bits: list[Scalar]) -> None:
@@ -73,3 +77,22 @@ def read_masked(
 def as_i32(nest: Nest, index: Index) -> Scalar:
     """An index as `i32`."""
     return index.as_integer() if isinstance(index, Scalar) else nest.number(index)
+
+
+class BlockMask:
+    """The mask bits of a block of channels, by address; blocks of channels come upwards."""
+
+    def __init__(self, first: Scalar, offsets: list[Index], stride: Index) -> None:
+        self._offsets, self._stride = offsets, stride
+        self._position = first & (MASK_BITS - 1)
+        # The first channel of a byte overwrites what was there.
+        self._kept = select(self._position.equals(0), number(0), 0xFF)
+
+    def put(self, mask: Address, inside: list[list[Scalar]]) -> None:
+        """Store the bits of a block of pixels, the first one's at `mask`."""
+        for pixel, line in enumerate(inside):
+            packed = line[0].as_integer()
+            for offset, bit in zip(self._offsets[1:], line[1:], strict=True):
+                packed = packed | (bit.as_integer() << offset)
+            at = mask + self._stride * pixel
+            at.store((at.load_byte() & self._kept) | (packed << self._position), "i8")

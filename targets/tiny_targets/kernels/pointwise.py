@@ -28,6 +28,7 @@ from tiny_targets.kernels.address import ANY_SIZE, Address, address_of, walk
 from tiny_targets.kernels.convolution import conv2d
 from tiny_targets.kernels.dense_panel import dense_scratch
 from tiny_targets.kernels.depthwise import depthwise_scratch
+from tiny_targets.kernels.masks import MASK_BITS, BlockMask
 from tiny_targets.kernels.nest import Nest
 from tiny_targets.kernels.panels import (
     STEP,
@@ -52,13 +53,11 @@ from tiny_targets.kernels.scalar import (
     minimum,
     number,
     real,
-    select,
 )
 from tiny_targets.kernels.scratch import ScratchWish, register_scratch, scratch_of
 from tiny_targets.kernels.weight_rows import WeightRows
 from tiny_targets.kernels.weights import frozen_part, sum_bounds
 
-_MASK_BITS = 8
 _EXACT_FLOAT = 2**24
 _MOST_PIXELS = 64
 """Of a tile: a larger one saves next to nothing."""
@@ -263,7 +262,7 @@ class Pointwise:
 
     @property
     def _mask_bytes(self) -> Index:
-        return (self._outputs + (_MASK_BITS - 1)) // _MASK_BITS
+        return (self._outputs + (MASK_BITS - 1)) // MASK_BITS
 
     def _tile(self, x: Address, y: Address, mask: Address | None, pixels: Index) -> None:
         """Compute `pixels`, a multiple of the block, that fit into the panel."""
@@ -327,10 +326,10 @@ class Pointwise:
     ) -> None:
         """All pixels of the tile for one block of channels."""
         lanes = self._plan.pixels
-        bits = None if mask is None else _MaskBits(first, offsets, self._mask_bytes)
+        bits = None if mask is None else BlockMask(first, offsets, self._mask_bytes)
         carried = (self._pixel_panel, y)
         if mask is not None:
-            carried = (*carried, mask + first // _MASK_BITS)
+            carried = (*carried, mask + first // MASK_BITS)
 
         def block(left: Address, out: Address, *masks: Address) -> tuple[Address, ...]:
             behind, sums = self._sums(left)
@@ -383,25 +382,6 @@ class Pointwise:
                 (line + offsets[lane]).store(limited, "i8")
                 inside[-1].append(limited.equals(value))
         return inside
-
-
-class _MaskBits:
-    """Where the bits of a block of channels go; channels come upwards, pixel by pixel."""
-
-    def __init__(self, first: Scalar, offsets: list[Index], stride: Index) -> None:
-        self._offsets, self._stride = offsets, stride
-        self._position = first & (_MASK_BITS - 1)
-        # The first channel of a byte overwrites what was there.
-        self._kept = select(self._position.equals(0), number(0), 0xFF)
-
-    def put(self, mask: Address, inside: list[list[Scalar]]) -> None:
-        """Store the bits of a block of pixels, the first one's at `mask`."""
-        for pixel, line in enumerate(inside):
-            packed = line[0].as_integer()
-            for offset, bit in zip(self._offsets[1:], line[1:], strict=True):
-                packed = packed | (bit.as_integer() << offset)
-            at = mask + self._stride * pixel
-            at.store((at.load_byte() & self._kept) | (packed << self._position), "i8")
 
 
 def _constants(op: Any, plan: Plan) -> tuple[int, int, int, int]:

@@ -74,7 +74,7 @@ def weights_of(nest: Nest, op: Any, groups: int) -> tuple[Weight, Overlay | None
 
 
 def frozen_part(op: Any) -> Any:
-    """The weight; of a partly trained one a table with zeros in place of the trained inputs."""
+    """The weight; of a partly trained one a table with zeros for the trained inputs."""
     if op.trained is None:
         return op.w
     frozen = constant_of(op.w)
@@ -89,7 +89,7 @@ def frozen_part(op: Any) -> Any:
 
 
 def trained_rows(op: Any) -> NDArray[np.int16]:
-    """By output channel of a partly trained depthwise weight: its row in the trained part, or -1."""
+    """The row in the trained part of each depthwise output channel; -1 where it is frozen."""
     rows = np.full(shape_of(op.w)[0], -1, np.int16)
     channels = to_list(op.attributes["trained_channels"])
     rows[channels] = np.arange(len(channels))

@@ -25,7 +25,7 @@ class Axis:
     @property
     def pointwise(self) -> bool:
         """True where output `o` reads input `o` and nothing else."""
-        # Equal sizes leave no room for padding on either side; the leading pad alone does not say so.
+        # Equal sizes leave no room for padding; the leading pad alone does not say so.
         return self.kernel == 1 and self.stride == 1 and self.input == self.output
 
     @property
