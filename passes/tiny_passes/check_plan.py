@@ -16,7 +16,7 @@ holder that is still to be read. What holds afterwards, for each function:
 - an update writes a trained parameter, and no later op uses that;
 - trained parameters lie in the state region, disjoint, a symbol in the same place everywhere;
 - the stated lower bound is at most what the worst op of this plan uses, and at least what that op
-  would use if every allowed replacement were made.
+  would use, scratch aside, if every allowed replacement were made.
 """
 
 from dataclasses import dataclass
@@ -154,7 +154,8 @@ class _ArenaWalk:
 
     def _count(self, op: Any, place: int, first: list[_Holder], in_use: list[_Holder]) -> None:
         """Note what is in use at `op`: as planned, and if its first result replaced an operand."""
-        total = sum(holder.words for holder in self.holders) * _WORD_BYTES
+        # Scratch may have grown into bytes that are free anyway: only values must have a place.
+        total = sum(h.words for h in self.holders if h.value is not None) * _WORD_BYTES
         if place >= 0 and first and len(op.results):
             dying = {holder.value for holder in in_use if holder.last_read == place}
             read = [number for number, value in enumerate(op.operands) if value in dying]

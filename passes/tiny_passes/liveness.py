@@ -28,6 +28,7 @@ GRANULE_BYTES = 4
 
 Order = tuple[int, ...]
 
+
 @dataclass(frozen=True)
 class Buffer:
     """A piece of the arena. `size_bytes` is a multiple of `GRANULE_BYTES`."""
@@ -253,9 +254,7 @@ def _title(op: Any) -> str:
     return f"{op.operation.name} ({layer})" if layer else op.operation.name
 
 
-def _step(
-    op: Any, buffer_of: dict[Any, int], after: tuple[int, ...], row_overlap: bool
-) -> Step:
+def _step(op: Any, buffer_of: dict[Any, int], after: tuple[int, ...], row_overlap: bool) -> Step:
     reads = dict.fromkeys(buffer_of[value] for value in op.operands if value in buffer_of)
     writes = tuple(buffer_of[result] for result in op.results)
     scratch = (
@@ -276,9 +275,7 @@ def _step(
     )
 
 
-def _sharings(
-    op: Any, overwriting: Overwriting, buffer_of: dict[Any, int]
-) -> Iterable[Sharing]:
+def _sharings(op: Any, overwriting: Overwriting, buffer_of: dict[Any, int]) -> Iterable[Sharing]:
     """One sharing an operand; a value that is read as two operands keeps the larger distance."""
     distances: dict[int, int] = {}
     for number, distance in overwriting.distances.items():

@@ -235,9 +235,7 @@ def _truncate(step: Any) -> None:
             update.operation.attributes["rounding"] = string(TRUNCATE)
 
 
-def apply_scheme(
-    step: Any, scheme: UpdateScheme, update: Storage = "int16", seed: int = 0
-) -> None:
+def apply_scheme(step: Any, scheme: UpdateScheme, update: Storage = "int16", seed: int = 0) -> None:
     """Restrict `@train_step`, fresh from `tiny-differentiate`, to what `scheme` trains.
 
     Raises `InvalidOption` where the scheme does not fit the network, `PassError` where the step
@@ -267,9 +265,7 @@ def apply_scheme(
 
 
 @register_pass("tiny-select-updates", anchor="func.func", only="train_step")
-def select_updates(
-    step: Any, *, scheme: Path, update: Storage = "int16", seed: int = 0
-) -> None:
+def select_updates(step: Any, *, scheme: Path, update: Storage = "int16", seed: int = 0) -> None:
     """Train what the scheme file names; trained int8 weights are stored as `update`.
 
     `seed` chooses the random numbers of stochastic rounding.

@@ -73,9 +73,7 @@ def _crossing(step: Any, x: Any, constant: set[Any]) -> list[Any]:
     return list(crossing)
 
 
-def _copied(
-    step: Any, name: str, inputs: list[Any], ops: list[Any], returned: list[Any]
-) -> None:
+def _copied(step: Any, name: str, inputs: list[Any], ops: list[Any], returned: list[Any]) -> None:
     """The function `inputs -> returned` of those `ops` that it needs."""
     types = ir.FunctionType.get([v.type for v in inputs], [v.type for v in returned])
     point = ir.InsertionPoint(step)

@@ -70,9 +70,7 @@ def _line(points: list[tuple[int, float]], last: int, highest: float, colour: st
     return path + dots
 
 
-def _text(
-    x: float, y: float, text: str, anchor: str, colour: str, size: int | None = None
-) -> str:
+def _text(x: float, y: float, text: str, anchor: str, colour: str, size: int | None = None) -> str:
     font = f' font-size="{size}"' if size else ""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"{font}'
     return f"<text {place}>{text}</text>"

@@ -114,7 +114,8 @@ def weight_update(seed: int, geo: Geometry, partial: bool = False, element: str 
     pixels = int(np.prod(geo.output[:2]))
     most = bits_for(pixels * max(127 - zero, zero + 128))
     bits = _random_bits(make.rng, most, element)
-    shape, channels, attributes = geo.weight, geo.inputs, geo.attributes()
+    shape, channels = geo.weight, geo.inputs
+    attributes: dict[str, Any] = geo.attributes()
     if partial:
         axis = 0 if is_depthwise(geo.groups, geo.weight) else 3
         chosen = some_channels(make.rng, geo.weight[axis])

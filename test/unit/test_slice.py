@@ -46,9 +46,7 @@ def refused(main, capsys, *arguments):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_shipped_model_trains_on_every_core_as_the_semantics_say(
-    digits, tmp_path, capsys, target
-):
+def test_shipped_model_trains_on_every_core_as_the_semantics_say(digits, tmp_path, capsys, target):
     folder = tmp_path / "firmware"
     report = compiled(digits / "digits.mlirbc", folder, capsys, "--target", target)
     sram, flash = report["sram_bytes"], report["flash_bytes"]
@@ -152,9 +150,7 @@ def test_a_model_that_does_not_fit_says_by_how_much_and_where(digits, tmp_path, 
 
 def test_run_refuses_what_is_not_its_own_output(digits, tmp_path, capsys):
     data = digits / "digits.npz"
-    assert "no such folder" in refused(
-        tiny_run.main, capsys, tmp_path / "none", "--data", data
-    )
+    assert "no such folder" in refused(tiny_run.main, capsys, tmp_path / "none", "--data", data)
     folder = tmp_path / "firmware"
     compiled(digits / "digits.mlirbc", folder, capsys, "--target", "cortex-m7")
     line = refused(tiny_run.main, capsys, folder, "--data", tmp_path / "no.npz")

@@ -10,9 +10,7 @@ KIB = 1024
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(
-    "target", ["cortex-m7", pytest.param("rv32imafc", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("target", ["cortex-m7", pytest.param("rv32imafc", marks=pytest.mark.slow)])
 def test_mcunet_trains_in_256_kib_as_the_semantics_and_the_host_do(zoo, tmp_path, capsys, target):
     model = zoo / "models" / "original" / "mcunet-5fps.pkl"
     folder = tmp_path / "firmware"

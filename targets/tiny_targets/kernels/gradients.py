@@ -15,8 +15,8 @@ from tiny_dialect.ops import BiasGrad, Conv2DInputGrad, Conv2DWeightGrad
 from tiny_dialect.types import quantization, shape_of
 from tiny_passes.overwriting import PLANES, ROWS, traversal_of
 from tiny_targets.kernels.convolution import Sums, axes, first_input
-from tiny_targets.kernels.elementwise import by_pixel
 from tiny_targets.kernels.depthwise_gradient import emit_depthwise_gradient
+from tiny_targets.kernels.elementwise import by_pixel
 from tiny_targets.kernels.gradient_planes import input_gradient_in_planes
 from tiny_targets.kernels.nest import Buffer, Nest, Span
 from tiny_targets.kernels.registry import register_kernel
