@@ -26,7 +26,8 @@ HEAD_ALIGN = 8
 """The product of a centred int8 and a mantissa is shifted left by this: it has 24 bits of 32."""
 LOGIT_FRACTION = 16
 """Logits and loss are i32 with this many fraction bits."""
-LOGIT_LIMIT = 2**30
+LOGIT_LIMIT = 2**29
+"""Logits lie within this, so that the loss, a difference of two of them, fits an i32."""
 EXPONENTIAL_FRACTION = 30
 MAX_CLASSES = 2**13
 """The sum of the exponentials of so many classes keeps at least 17 bits."""

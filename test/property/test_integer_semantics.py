@@ -25,6 +25,7 @@ from tiny_dialect import types
 from tiny_dialect.attributes import to_array, to_list
 from tiny_dialect.bindings import ir
 from tiny_dialect.block_float import (
+    LOGIT_LIMIT,
     exponential_fraction,
     exponentials,
     log2,
@@ -283,3 +284,10 @@ def test_the_loss_and_its_gradient_follow_the_float_ones(gap: float) -> None:
     assert abs(loss + math.log(exact[4])) < 1e-4
     exact[4] = -exact[np.arange(10) != 4].sum()
     assert np.abs(gradient - exact).max() < 1e-3 * np.abs(exact).max()
+
+
+def test_the_loss_fits_where_the_logits_are_at_both_limits() -> None:
+    limit = LOGIT_LIMIT / 65536
+    loss, gradient = head_results(np.array([[limit, -limit]]), 1)
+    assert loss == 2 * limit
+    assert gradient[1] == pytest.approx(-1.0, rel=1e-3)
