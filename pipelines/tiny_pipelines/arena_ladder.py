@@ -1,19 +1,22 @@
 """How many arena bytes each memory pass saves, for one model and one update scheme.
 
-    @infer --differentiate, select, prune, rescale--> gradients stored --fuse, reorder--> scheduled
+    @infer --differentiate, select, prune, rescale--> gradients stored --fuse updates--> ...
+           --fuse blocks--> ... --overlap rows--> ... --integer gradients--> scheduled
 
 Every rung is planned for real: the bytes are those of addresses, not estimates.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from tiny_dialect.bindings import ir
+from tiny_dialect.dialect import to_bytecode
 from tiny_passes.graph import TRAIN_STEP, find_function
 from tiny_passes.liveness import Order, StepGraph, read_function
 from tiny_passes.offset_search import plan_offsets
 from tiny_passes.order_search import find_order
 from tiny_passes.registry import run_pipeline
-from tiny_pipelines.training import TrainingOptions, build_training_step
+from tiny_pipelines.training import TrainingOptions, build_training_step, memory_passes
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,9 @@ class Rung:
 
 
 def arena_ladder(module: Any, options: TrainingOptions) -> list[Rung]:
-    """The rungs from stored gradients to the default schedule; `module` ends up scheduled.
+    """The rungs from stored gradients to row overlap and integer gradients.
+
+    `module` ends up at the `scaled` stage; the last rung is there where the update rule allows it.
 
     `module` is at the `model` stage. Raises what `build_training_step` raises.
     """
@@ -41,10 +46,32 @@ def arena_ladder(module: Any, options: TrainingOptions) -> list[Rung]:
         _rung("+ in place", stored, late),
         _rung("+ reordered", stored, find_order(stored).order),
     ]
-    run_pipeline(module, "tiny-fuse-updates,tiny-reorder")
-    scheduled = _graph(module)
-    rungs.append(_rung("+ updates fused", scheduled, scheduled.source_order))
+    for name, passes in _scheduled(options).items():
+        graph = _graph_after(module, passes)
+        rungs.append(_rung(name, graph, graph.source_order))
     return rungs
+
+
+def _scheduled(options: TrainingOptions) -> dict[str, str]:
+    """The passes from the `scaled` stage to each further rung, by its name."""
+    fused = "tiny-fuse-updates,"
+    overlapped = f"tiny-extract-inference,{memory_passes(options)}tiny-reorder"
+    without = replace(options, row_overlap=False)
+    passes = {
+        "+ updates fused": f"{fused}tiny-reorder",
+        "+ blocks fused": f"{fused}tiny-extract-inference,{memory_passes(without)}tiny-reorder",
+        "+ rows overlapped": fused + overlapped,
+    }
+    if options.update == "int16":
+        passes["+ gradients in 16 bits"] = f"{fused}tiny-quantize-gradients{{bits=16}},{overlapped}"
+    return passes
+
+
+def _graph_after(module: Any, passes: str) -> StepGraph:
+    """The step of a copy of `module` that `passes` have run on."""
+    copy = ir.Module.parse(to_bytecode(module), module.context)
+    run_pipeline(copy, passes)
+    return _graph(copy)
 
 
 def updates_last(graph: StepGraph) -> Order:

@@ -93,13 +93,13 @@ def pipeline_text(
         "prefix": "tiny-split-prefix," if options.split_prefix else "",
         "qas": str(options.qas).lower(),
         "quantize": _QUANTIZE[options.gradients],
-        "memory": _memory_passes(options),
+        "memory": memory_passes(options),
         "planning": planning(target),
     }
     return ",".join(_PASSES[stage].format(**values) for stage in wanted)
 
 
-def _memory_passes(options: TrainingOptions) -> str:
+def memory_passes(options: TrainingOptions) -> str:
     """The passes that lower the peak, each followed by a comma."""
     overlap = str(options.row_overlap).lower()
     fuse = f"tiny-fuse-blocks{{row_overlap={overlap}}}," if options.fuse_blocks else ""
