@@ -5,6 +5,7 @@ floats differ by the rounding of their sums. The host runs the same steps from t
 state, and what its trained weights differ by in the end is counted.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,11 @@ SMALLEST_LOSS = 1e-2
 def packed(mask: Array) -> Array:
     """A mask as the device stores it: bits, each pixel padded to whole bytes."""
     return np.packbits(mask, axis=-1, bitorder="little").reshape(-1)
+
+
+def _measurable(error: float) -> float:
+    """`error`, or infinity for NaN: a comparison with NaN is false and would hide it."""
+    return math.inf if math.isnan(error) else error
 
 
 @dataclass
@@ -98,7 +104,7 @@ class DeviceCheck:
         for number, (want, got) in enumerate(zip(expected, found, strict=True)):
             if want.dtype == np.float32:
                 scale = float(np.abs(want).max()) or 1.0
-                error = float(np.abs(want - got).max()) / scale
+                error = _measurable(float(np.abs(want - got).max()) / scale)
                 self.check.largest_float_error = max(self.check.largest_float_error, error)
                 continue
             want = packed(want) if want.dtype == np.bool_ else want
@@ -111,7 +117,7 @@ class DeviceCheck:
                 )
 
     def _compare_loss(self, want: float, got: float) -> None:
-        error = abs(want - got) / max(abs(want), SMALLEST_LOSS)
+        error = _measurable(abs(want - got) / max(abs(want), SMALLEST_LOSS))
         self.check.largest_loss_error = max(self.check.largest_loss_error, error)
 
     def against_host(
