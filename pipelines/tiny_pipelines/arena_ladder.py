@@ -34,9 +34,8 @@ class Rung:
 def arena_ladder(module: Any, options: TrainingOptions) -> list[Rung]:
     """The rungs from stored gradients to row overlap and integer gradients.
 
-    `module` ends up at the `scaled` stage; the last rung is there where the update rule allows it.
-
-    `module` is at the `model` stage. Raises what `build_training_step` raises.
+    `module` goes from the `model` to the `scaled` stage; the last rung is there where the update
+    rule allows it. Raises what `build_training_step` raises.
     """
     build_training_step(module, options, until="scaled")
     stored = _graph(module)

@@ -35,7 +35,6 @@ class _DeviceRun:
 
     def __init__(self, folder: Path, module: Any, data: DataSet) -> None:
         self.emulator = Emulator(load_image(folder))
-        self.module = module
         self.data = data
         self.prepare = preprocessing_of(main_function(module)).apply
         self.losses: list[float] = []

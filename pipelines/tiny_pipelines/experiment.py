@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tiny_dialect.errors import InvalidOption, TinyError
+from tiny_passes.graph import functions
 from tiny_pipelines.checkpoint import Checkpoint, read_checkpoint
 from tiny_pipelines.collapse import CollapseGuard
 from tiny_pipelines.datasets import DataSet, Preprocessing, Split, preprocessing_of
@@ -265,15 +266,6 @@ class _Run:
         return True
 
 
-def functions_of(module: Any) -> dict[str, Any]:
-    """The functions of a module by name."""
-    return {
-        op.attributes["sym_name"].value: op
-        for op in module.body
-        if op.operation.name == "func.func"
-    }
-
-
 def load_experiment(
     module: Any, data: DataSet, *, report: ProgressReport | None = None, threads: int = 1
 ) -> Experiment:
@@ -285,15 +277,15 @@ def load_experiment(
     from tiny_dialect.types import shape_of
     from tiny_pipelines.iree import compile_host
 
-    functions = functions_of(module)
+    known = functions(module)
     for name in ("train_step", "infer"):
-        if name not in functions:
-            found = ", ".join(functions)
+        if name not in known:
+            found = ", ".join(known)
             raise InvalidOption(f"the module has no function @{name}; it has {found}")
-    data.require_classes(shape_of(functions["train_step"].type.results[1])[-1])
-    preprocessing = preprocessing_of(functions.get("prefix", functions["train_step"]))
+    data.require_classes(shape_of(known["train_step"].type.results[1])[-1])
+    preprocessing = preprocessing_of(known.get("prefix", known["train_step"]))
     preprocessing.apply(data.train.samples[0])
     preprocessing.apply(data.test.samples[0])
     model = HostModel(compile_host(module), threads=threads)
-    prefix = model.prefix if "prefix" in functions else None
+    prefix = model.prefix if "prefix" in known else None
     return Experiment(model, preprocessing, data, report, SampleInputs(preprocessing, prefix))

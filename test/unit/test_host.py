@@ -10,7 +10,7 @@ from tiny_dialect.bindings import ir, load
 from tiny_dialect.dialect import new_context
 from tiny_dialect.errors import InvalidOption
 from tiny_dialect.semantics import initial_state, run
-from tiny_pipelines.experiment import functions_of
+from tiny_passes.graph import functions
 from tiny_pipelines.frontends import import_model
 from tiny_pipelines.host import HostModel
 from tiny_pipelines.iree import HostCompilationError, compile_bytecode, compile_host
@@ -31,14 +31,14 @@ def compiled():
 
 def test_three_steps_equal_the_semantics(compiled):
     module, vmfb = compiled
-    functions = functions_of(module)
-    state = initial_state(functions["train_step"])
+    known = functions(module)
+    state = initial_state(known["train_step"])
     start = {name: value.copy() for name, value in state.items()}
     model = HostModel(vmfb)
     for step in range(3):
         x, label = small_network.sample(step), np.array(step, np.int32)
         loss, logits = model.train_step(x, step, float(RATE))
-        expected = run(functions["train_step"], [x, label, RATE], state)
+        expected = run(known["train_step"], [x, label, RATE], state)
         np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
         np.testing.assert_allclose(logits, expected[1], rtol=1e-5, atol=1e-5)
     moved = {name for name in state if (state[name] != start[name]).any()}
@@ -58,7 +58,7 @@ def test_infer_reads_the_trained_state(compiled):
     np.testing.assert_array_equal(before, logits)
     after = model.infer(x)
     assert after[0, 1] > before[0, 1]
-    (expected,) = run(functions_of(module)["infer"], [x], model.state())
+    (expected,) = run(functions(module)["infer"], [x], model.state())
     np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -117,7 +117,7 @@ def test_masters_of_both_kinds_train(context, update):
     module = build_training_step(
         small_network.build(1), TrainingOptions("full", update), until="scheduled"
     )
-    function = functions_of(module)["train_step"]
+    function = functions(module)["train_step"]
     state, model = initial_state(function), HostModel(compile_host(module))
     x, label = small_network.sample(5), np.array(3, np.int32)
     for _ in range(2):
@@ -130,7 +130,7 @@ def test_masters_of_both_kinds_train(context, update):
 
 def also_return(module, layer):
     """Make `@infer` return the value of `layer` after its own result."""
-    function = functions_of(module)["infer"]
+    function = functions(module)["infer"]
     block = function.regions[0].blocks[0]
     operations = list(block.operations)
     value = next(

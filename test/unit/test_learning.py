@@ -17,11 +17,12 @@ from tiny_dialect.bindings import ir
 from tiny_dialect.dialect import new_context, to_bytecode
 from tiny_dialect.errors import InvalidOption
 from tiny_dialect.semantics import initial_state, run
+from tiny_passes.graph import functions
 from tiny_pipelines.checkpoint import InvalidCheckpoint
 from tiny_pipelines.cli import tiny_train
 from tiny_pipelines.collapse import CollapseGuard
 from tiny_pipelines.datasets import DataSet, InvalidData, Split
-from tiny_pipelines.experiment import Logging, TrainingPlan, functions_of, load_experiment
+from tiny_pipelines.experiment import Logging, TrainingPlan, load_experiment
 from tiny_pipelines.image_folders import dataset_of, open_dataset
 from tiny_pipelines.learning_curve import learning_curve
 from tiny_pipelines.rate_proposal import propose_rate, validation_split
@@ -64,20 +65,20 @@ def batched(scheme):
 
 def test_summed_gradients_equal_the_semantics_and_move_once_a_batch(context):
     module = module_of("full", accumulate=True, update="int8-stochastic")
-    functions = functions_of(module)
-    state = initial_state(functions["train_step"]) | initial_state(functions["apply_updates"])
+    known = functions(module)
+    state = initial_state(known["train_step"]) | initial_state(known["apply_updates"])
     start = {name: value.copy() for name, value in state.items()}
     model = load_experiment(module, DATA).model
     assert set(model.symbols) == set(state)
     one, rate = np.array(1, np.float32), np.array(0.01, np.float32)
     for number in range(3):
         x, label = small_network.sample(number), np.array(number, np.int32)
-        run(functions["train_step"], [x, label, one], state)
+        run(known["train_step"], [x, label, one], state)
         model.train_step(x, number, 1.0)
         for name in start:
             moved = (state[name] != start[name]).any()
             assert not moved or name.endswith(".gradient"), name
-    run(functions["apply_updates"], [rate], state)
+    run(known["apply_updates"], [rate], state)
     model.apply_updates(0.01)
     for name, value in model.state().items():
         if name.endswith(".gradient"):
@@ -103,7 +104,7 @@ def test_a_batch_of_one_is_the_plain_step(context):
 def test_the_prefix_changes_no_integer_and_is_computed_once(context, scheme):
     whole = load_experiment(module_of(scheme), DATA)
     split_module = module_of(scheme, split_prefix=True)
-    assert set(functions_of(split_module)) == {"prefix", "train_step", "infer"}
+    assert set(functions(split_module)) == {"prefix", "train_step", "infer"}
     split = load_experiment(split_module, DATA)
     calls = []
     compute = split.model.prefix
@@ -119,7 +120,7 @@ def test_the_prefix_changes_no_integer_and_is_computed_once(context, scheme):
 
 def test_a_network_without_a_frozen_layer_keeps_its_input(context):
     module = module_of("full", split_prefix=True)
-    assert "prefix" not in functions_of(module)
+    assert "prefix" not in functions(module)
 
 
 class Stop(Exception):

@@ -15,6 +15,7 @@ from tiny_dialect.dialect import new_context
 from tiny_dialect.errors import InvalidOption
 from tiny_dialect.semantics import initial_state, run
 from tiny_dialect.types import quantization, shape_of, tensor
+from tiny_passes.graph import functions
 from tiny_passes.mantissa_bounds import (
     bias_update_bits,
     gradient_pixels,
@@ -25,7 +26,6 @@ from tiny_passes.mantissa_bounds import (
 )
 from tiny_passes.mantissas import integer_multipliers
 from tiny_passes.registry import PassError, run_pipeline
-from tiny_pipelines.experiment import functions_of
 from tiny_pipelines.gradient_agreement import UpdateRecorder, agreement
 from tiny_pipelines.training import TrainingOptions, build_training_step
 
@@ -48,7 +48,7 @@ def step_of(scheme: str, gradients: str, seed: int = 0) -> Any:
     """(module, train step) of the small network."""
     options = TrainingOptions(scheme, gradients=gradients)
     module = build_training_step(small_network.build(seed), options, until="scheduled")
-    return module, functions_of(module)["train_step"]
+    return module, functions(module)["train_step"]
 
 
 def names(step: Any) -> set[str]:
@@ -117,7 +117,7 @@ def test_quantized_logits_enter_in_fixed_point(context: Any) -> None:
     found = {}
     for gradients in ("float32", "int16"):
         module = small_network.build()
-        cut_head(functions_of(module)["infer"])
+        cut_head(functions(module)["infer"])
         options = TrainingOptions("full", gradients=gradients)
         build_training_step(module, options, until="scheduled")
         found[gradients] = UpdateRecorder(module)
@@ -143,12 +143,12 @@ def cut_head(infer: Any) -> None:
 @pytest.mark.parametrize(("largest", "fraction"), [(0.1, 24), (15.9, 24), (16.1, 23), (4000.0, 16)])
 def test_a_large_head_gets_fewer_fraction_bits(largest: float, fraction: int, context: Any) -> None:
     module = small_network.build()
-    for op in functions_of(module)["infer"].regions[0].blocks[0]:
+    for op in functions(module)["infer"].regions[0].blocks[0]:
         if op.operation.name == "tiny.parameter" and op.symbol.value == "head.weight":
             value = to_array(op.value)
             op.attributes["value"] = dense((value / np.abs(value).max() * largest).astype("f4"))
     build_training_step(module, TrainingOptions("full", gradients="int16"), until="scheduled")
-    step = functions_of(module)["train_step"]
+    step = functions(module)["train_step"]
     (head,) = [op for op in step.regions[0].blocks[0] if isinstance(op, ops.IntegerLinear)]
     assert head.fraction.value == fraction
 

@@ -21,8 +21,8 @@ from tiny_dialect.rounding import (
 )
 from tiny_dialect.semantics import initial_state, run
 from tiny_dialect.types import tensor
+from tiny_passes.graph import functions
 from tiny_pipelines.cli import tiny_compile, tiny_run
-from tiny_pipelines.experiment import functions_of
 from tiny_pipelines.host import HostModel
 from tiny_pipelines.iree import compile_host
 from tiny_pipelines.training import TrainingOptions, build_training_step
@@ -140,7 +140,7 @@ def test_kernels_draw_the_bits_of_the_semantics(target):
 def test_host_steps_equal_the_semantics(update):
     options = TrainingOptions("full", update, seed=5)
     module = build_training_step(build(), options, until="scheduled")
-    step = functions_of(module)["train_step"]
+    step = functions(module)["train_step"]
     state = initial_state(step)
     model, start = HostModel(compile_host(module)), initial_state(step)
     rate_of_step = np.array(0.02, np.float32)
@@ -166,7 +166,7 @@ def test_the_seed_decides_the_random_numbers():
         module = build_training_step(build(), options, until="scheduled")
         found = [
             op.attributes["stream"].value
-            for op in functions_of(module)["train_step"].regions[0].blocks[0]
+            for op in functions(module)["train_step"].regions[0].blocks[0]
             if "stream" in op.attributes
         ]
         return found

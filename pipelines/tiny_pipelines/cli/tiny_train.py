@@ -168,16 +168,16 @@ def _logging(options: argparse.Namespace, model: str, digest: str) -> Any:
 def _training_step(options: argparse.Namespace, data: bytes, source: str) -> Any:
     """The scheduled training step: built from a model, or read as it is."""
     from tiny_dialect.dialect import parse_module
-    from tiny_pipelines.experiment import functions_of
+    from tiny_passes.graph import functions
     from tiny_pipelines.frontends import format_of, import_bytes
 
     if format_of(data, source) in ("bytecode", "text"):
         module = parse_module(data, source)
-        if "train_step" in functions_of(module):
+        if "train_step" in functions(module):
             for option in ("scheme", "classes"):
                 if getattr(options, option) is not None:
                     raise InvalidOption(f"is a training step already, drop --{option}", source)
-            if options.batch > 1 and "apply_updates" not in functions_of(module):
+            if options.batch > 1 and "apply_updates" not in functions(module):
                 raise InvalidOption("was made without sums of gradients, drop --batch", source)
             return module
     from tiny_pipelines.training import TrainingOptions, build_training_step
@@ -201,9 +201,9 @@ def _training_step(options: argparse.Namespace, data: bytes, source: str) -> Any
 
 
 def _model_name(module: Any) -> str:
-    from tiny_pipelines.experiment import functions_of
+    from tiny_passes.graph import functions
 
-    attributes = functions_of(module)["train_step"].attributes
+    attributes = functions(module)["train_step"].attributes
     return attributes["tiny.model"].value if "tiny.model" in attributes else ""
 
 
