@@ -21,11 +21,13 @@ class Tiny(ext.Dialect, name="tiny"):  # pyright: ignore[reportGeneralTypeIssues
 def new_context() -> Any:
     """A fresh context with the dialect loaded, single-threaded: Python verifiers hold the GIL."""
     from tiny_dialect import ops  # noqa: F401  (defining the op classes registers them)
+    from tiny_dialect.iree_util import Util
 
     context = ir.Context()
     context.enable_multithreading(False)
     with _LOAD_LOCK, context, ir.Location.unknown():
         Tiny.load()
+        Util.load()
     return context
 
 

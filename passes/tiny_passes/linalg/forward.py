@@ -29,6 +29,7 @@ from tiny_passes.linalg.tensors import (
     gather,
     generic,
     loop_index,
+    opaque,
     reshape,
     transpose,
     zeros,
@@ -71,6 +72,9 @@ def conv2d(op: Any, x: Any, w: Any, bias: Any, trained: Any | None = None) -> li
     geo = geometry(op)
     weight = effective_weight(w, trained, trained_channels(op), geo.groups)
     taps = int(np.prod(shape_of(w)[1:]))
+    frozen = _frozen(op.operands[1])
+    if frozen is not None and taps > 1 and (frozen == frozen.flat[0]).all():
+        weight = opaque(weight)
     wide = "i32" if taps * _RAW_PRODUCT <= ACCUMULATOR_LIMIT else "i64"
     sums = convolve(pad_for(x, geo, shape_of(w), zero_x), weight, geo, wide)
     correction, element = _correction(op, weight, bias, zero_x)
@@ -142,7 +146,7 @@ def global_average_pool(op: Any, x: Any) -> list[Any]:
         up = twice.compare("gt", count) | (twice.compare("eq", count) & odd)
         return (quotient + up.to("i32")).to("i8")
 
-    means = elementwise([channel_sums(x, "i32")], ["i8"], body)
+    means = elementwise([channel_sums(opaque(x), "i32")], ["i8"], body)
     return [expand(means, (1, 1, 1, channels))]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tiny_dialect.attributes import dense
 from tiny_dialect.bindings import ir, load
+from tiny_dialect.iree_util import OptimizationBarrier
 from tiny_dialect.types import Shape, shape_of
 from tiny_passes.linalg.scalars import Scalar, element_type, number
 
@@ -143,6 +144,16 @@ def channel_sums(x: Any, element: str) -> Any:
         "p" + "r" * (len(loops) - 1),
         lambda value, total: total + value.to(element),
     )
+
+
+def opaque(x: Any) -> Any:
+    """`x`, of whose values IREE may assume nothing.
+
+    IREE loses all terms but one of a sum over a tensor that it has found to be constant (all
+    elements equal, as where a clamp leaves one value): the sum's body no longer depends on the
+    loop, and vectorization then drops the loop.
+    """
+    return OptimizationBarrier(result=x.type, value=x).result
 
 
 def gather(x: Any, axis: int, indices: Sequence[int]) -> Any:
