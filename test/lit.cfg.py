@@ -16,7 +16,14 @@ from pathlib import Path
 import lit.formats
 import lit.util
 
-COMMANDS = ("tiny-import", "tiny-opt", "tiny-compile", "tiny-run", "tiny-train")
+COMMANDS = (
+    "tiny-import",
+    "tiny-opt",
+    "tiny-iree-compile",
+    "tiny-compile",
+    "tiny-run",
+    "tiny-train",
+)
 FORWARDED = ("HOME", "TMPDIR", "TINY_DATA", "TINY_MLIR_BINDINGS")
 SECONDS_PER_TEST = 300
 
@@ -40,6 +47,9 @@ config.test_source_root = str(Path(__file__).parent)
 config.test_exec_root = str(repository / "build" / "lit")
 
 config.substitutions += [(rf"%{name}\b", script(name)) for name in COMMANDS]
+config.substitutions += [
+    (rf"^{name}\b|(?<=[ |]){name}\b", script(name)) for name in ("iree-compile", "iree-run-module")
+]
 config.substitutions += [(r"%python\b", sys.executable), (r"\bFileCheck\b", script("filecheck"))]
 config.environment.update({k: os.environ[k] for k in FORWARDED if k in os.environ})
 

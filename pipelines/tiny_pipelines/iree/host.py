@@ -1,6 +1,4 @@
-"""From a module to host code through IREE, in process; the only user of `iree.compiler` here.
-
-IREE's objects and those of the project's MLIR bindings never meet: bytecode is handed over.
+"""From a tiny module to code for the host's CPU.
 
 The default CPU is a fixed one, not the machine's own, so that the same module gives the same bits
 on every machine of an architecture: `x86-64-v3` (AVX2 and FMA) on x86-64, `generic` elsewhere.
@@ -8,22 +6,17 @@ Integer results do not depend on the CPU at all; float sums do, in their last bi
 fused multiply-add and the vector width change the rounding and order of sums.
 """
 
-import ctypes
 import platform
 from importlib.metadata import version
 from typing import Any
 
 from tiny_dialect.dialect import to_bytecode
-from tiny_dialect.errors import TinyError
+from tiny_pipelines.iree.compiler import HostCompilationError, compile_bytecode
 from tiny_targets.cache import cached, digest
 
 # Matrix products in tiled layouts: twice as fast, but IREE refuses a few shapes so.
 _DATA_TILING = ("--iree-global-opt-data-tiling=true",)
 _X86_NAMES = ("x86_64", "AMD64", "amd64")
-
-
-class HostCompilationError(TinyError):
-    """IREE refused a lowered module; the message is its first error."""
 
 
 def default_cpu() -> str:
@@ -70,49 +63,3 @@ def _compile_tiled(bytecode: bytes, flags: tuple[str, ...]) -> bytes:
         return compile_bytecode(bytecode, (*flags, *_DATA_TILING))
     except HostCompilationError:
         return compile_bytecode(bytecode, flags)
-
-
-def compile_bytecode(bytecode: bytes, flags: tuple[str, ...]) -> bytes:
-    """The `.vmfb` of a module in upstream dialects, given as MLIR bytecode."""
-    from iree.compiler import api
-
-    session = api.Session()
-    session.set_flags(*flags)
-    invocation = session.invocation()
-    errors: list[str] = []
-    keep = _collect_errors(invocation, errors)
-    source = api.Source.wrap_buffer(session, bytecode, buffer_name="model.mlirbc")
-    output = api.Output.open_membuffer()
-    try:
-        if not invocation.parse_source(source) or not invocation.execute():
-            raise HostCompilationError(errors[0] if errors else "no diagnostic", "iree-compile")
-        invocation.output_vm_bytecode(output)
-        return bytes(output.map_memory())
-    finally:
-        output.close()
-        source.close()
-        invocation.close()
-        session.close()
-        del keep
-
-
-def _collect_errors(invocation: Any, errors: list[str]) -> Any:
-    """Send IREE's diagnostics to `errors`; the returned object must outlive the invocation.
-
-    The Python wrapper offers the console only, so the library's callback is set directly.
-    """
-    from iree.compiler.api import ctypes_dl
-
-    kind = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
-
-    def receive(severity: int, text: int, size: int, _: Any) -> None:
-        if severity == 2:
-            errors.append(ctypes.string_at(text, size).decode("utf-8", "replace").split("\n")[0])
-
-    callback = kind(receive)
-    library = ctypes_dl._dylib  # pyright: ignore[reportPrivateUsage]
-    enable = library.ireeCompilerInvocationEnableCallbackDiagnostics
-    enable.argtypes = [ctypes.c_void_p, ctypes.c_int, kind, ctypes.c_void_p]
-    enable.restype = None
-    enable(invocation._inv_p, 0, callback, None)  # no flags, no user data
-    return callback
