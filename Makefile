@@ -8,10 +8,10 @@ LIT    := $(BIN)/lit -sv test
 SOURCES := tiny_dialect passes targets pipelines examples docs test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format readme clean
+.PHONY: help demo test test-slow accuracy accuracy-smoke bench bench-check bench-record tune lint format readme clean oracles
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.run ## compile the digits network for two ISAs and adapt it on the emulated device
 	$(BIN)/python examples/digits/demo.py
@@ -22,6 +22,24 @@ test: $(VENV)/.run ## all quick tests: pytest, then lit
 
 test-slow: $(VENV)/.run ## the tests that take minutes
 	$(BIN)/pytest -m slow
+
+bench: $(VENV)/.run ## instructions, instructions a MAC and code bytes of each layer, beside peers
+	$(BIN)/tiny-bench --suite bench/suite.json
+
+bench-check: $(VENV)/.run ## fail where a total has grown by more than 1 % since it was recorded
+	$(BIN)/tiny-bench --suite bench/suite.json --summary --check
+
+bench-record: $(VENV)/.run ## record the totals of now, with the model zoo at hand
+	$(BIN)/tiny-bench --suite bench/suite.json --summary --record
+
+tune: $(VENV)/.run ## measure the blockings of all kernels and write the table that they follow
+	$(BIN)/tiny-bench --tune targets/tiny_targets/kernels/blocking.json
+
+accuracy: $(VENV)/.run ## every row of docs/results.md, three seeds: 3 hours on 2 cores, resumable; needs TINY_DATA
+	$(BIN)/tiny-accuracy docs/results_study.json -o build/accuracy --jobs 2 --page docs/results.md
+
+accuracy-smoke: $(VENV)/.run ## the same kinds of rows on the shipped model, held to bounds: minutes
+	$(BIN)/tiny-accuracy examples/digits/study.json -o build/accuracy-smoke --page build/accuracy-smoke/page.md
 
 lint: $(VENV)/.lint ## ruff, pyright (strict) and the layering test; changes nothing
 	$(BIN)/ruff check $(SOURCES)
@@ -35,6 +53,9 @@ format: $(VENV)/.lint ## format the sources and apply safe fixes
 
 readme: $(VENV)/.run ## run the commands in the README again and show their output there
 	$(BIN)/python docs/refresh_readme.py
+
+oracles: $(VENV)/.run ## install what imported models are compared with: ONNX Runtime, LiteRT
+	$(BIN)/python -m pip install --quiet --editable '.[oracles]'
 
 clean: ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,13 +1,15 @@
 """lit: every `.mlir` and `.test` file under test/{dialect,passes,pipelines,targets} is one test.
 
-Run with `lit test`. RUN lines use %tiny-opt, %tiny-import, %tiny-compile, %tiny-run, %tiny-train,
-%python, FileCheck (the `filecheck` package), and %zoo where the feature `zoo` is available.
+Run with `lit test`. RUN lines use %tiny-opt and the other commands, %python, FileCheck (the
+`filecheck` package), %examples (examples/scripting), %digits (the shipped network), and %zoo where
+the feature `zoo` is available.
 """
 
 # `config` and `lit_config` are given by lit, which executes this file.
 # pyright: reportUndefinedVariable=false
 # ruff: noqa: F821
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -21,8 +23,13 @@ COMMANDS = (
     "tiny-opt",
     "tiny-iree-compile",
     "tiny-compile",
+    "tiny-bench",
     "tiny-run",
+    "tiny-powertest",
     "tiny-train",
+    "tiny-accuracy",
+    "tiny-search",
+    "tiny-report",
 )
 FORWARDED = ("HOME", "TMPDIR", "TINY_DATA", "TINY_MLIR_BINDINGS")
 SECONDS_PER_TEST = 300
@@ -51,12 +58,19 @@ config.substitutions += [
     (rf"^{name}\b|(?<=[ |]){name}\b", script(name)) for name in ("iree-compile", "iree-run-module")
 ]
 config.substitutions += [(r"%python\b", sys.executable), (r"\bFileCheck\b", script("filecheck"))]
+config.substitutions += [
+    (r"%examples\b", str(repository / "examples" / "scripting")),
+    (r"%digits\b", str(repository / "examples" / "digits" / "digits.mlirbc")),
+]
 config.environment.update({k: os.environ[k] for k in FORWARDED if k in os.environ})
 
 zoo = Path(os.environ.get("TINY_DATA") or repository.parent / "shared" / "data")
 if (zoo / "models").is_dir():
     config.available_features.add("zoo")
     config.substitutions.append((r"%zoo\b", str(zoo)))
+
+if all(importlib.util.find_spec(name) for name in ("tflite", "flatbuffers", "onnx")):
+    config.available_features.add("oracles")
 
 supported, _reason = lit.util.killProcessAndChildrenIsSupported()
 if supported:

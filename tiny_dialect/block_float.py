@@ -22,6 +22,8 @@ MULTIPLIER_BITS = 15
 """Channel multipliers lie below 2^15, the largest of a tensor at or above 2^14."""
 PRODUCT_SHIFT = 32
 """An update is `(sum * K + 2^31) >> 32`."""
+BYTE_FRACTION = 16
+"""The step of a weight stored as i8 has this many fraction bits before they are rounded away."""
 HEAD_ALIGN = 8
 """The product of a centred int8 and a mantissa is shifted left by this: it has 24 bits of 32."""
 LOGIT_FRACTION = 16
@@ -111,6 +113,24 @@ def step_multipliers(factors: Array, rate: Any, exponent: int, align: int = 0) -
     limited = np.where(shift < 1, np.sign(product) << 50, product)
     rounded = round_shift(limited, np.clip(shift, 1, 62))
     return np.clip(rounded, -(2**31 - 1), 2**31 - 1)
+
+
+def _power(exponent: int) -> np.float32:
+    """`2^exponent` with the exponent limited to [-126, 127]."""
+    return np.ldexp(np.float32(1), min(max(exponent, -126), 127))
+
+
+def real_multipliers(factors: Array, rate: Any, exponent: int) -> NDArray[np.float32]:
+    """`k[c] = factors[c] * rate * 2^exponent` in float32, within its finite range.
+
+    The power is applied in two halves, so that it lies in the range of float32 where `k` does; NaN
+    becomes the largest number.
+    """
+    half = exponent >> 1
+    largest = np.finfo(np.float32).max
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        k = factors * np.float32(rate) * _power(half) * _power(exponent - half)
+        return np.maximum(np.where(k < largest, k, largest), -largest)
 
 
 def step_of(total: Int64s, multipliers: Int64s) -> Int64s:

@@ -7,9 +7,11 @@ from typing import Any
 
 from tiny_dialect.bindings import ext, ir
 from tiny_dialect.errors import InvalidModel
+from tiny_dialect.untrusted import rehearse
 
 _LOAD_LOCK = threading.Lock()
 _BYTECODE_MAGIC = b"ML\xefR"
+_PRINTED_ELEMENTS = 4
 # The bytecode reader reports what is wrong, but not where.
 _NOWHERE = ("loc(unknown)", 'loc("-":0:0)')
 
@@ -34,8 +36,19 @@ def new_context() -> Any:
 def parse_module(data: bytes, source: str) -> Any:
     """The verified module in `data` (text or bytecode), parsed in the current context.
 
-    Raises `InvalidModel` with the position and the reason of the first diagnostic.
+    Read in a child process first, which costs milliseconds: a hostile file may end it. Raises
+    `InvalidModel` with the position and the reason of the first diagnostic.
     """
+    rehearse(lambda: _print(_parse(data, source)), source, len(data))
+    return _parse(data, source)
+
+
+def _print(module: Any) -> None:
+    """Print the module without its constants: what is shared may grow without bound in text."""
+    module.operation.get_asm(large_elements_limit=_PRINTED_ELEMENTS)
+
+
+def _parse(data: bytes, source: str) -> Any:
     try:
         if data.startswith(_BYTECODE_MAGIC):
             return ir.Module.parse(data)

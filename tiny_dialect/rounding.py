@@ -19,7 +19,8 @@ GOLDEN = 0x9E3779B9
 """2^32 divided by the golden ratio: neighbouring elements land far apart."""
 FRACTION_BITS = 24
 """Of a step's fraction; a float32 between 0 and 1 has no more where it matters."""
-WORD = 1 << 32
+WORD_BITS = 32
+WORD = 1 << WORD_BITS
 
 
 def mix(word: Any) -> Words:
@@ -32,9 +33,17 @@ def mix(word: Any) -> Words:
     return x ^ (x >> third)
 
 
-def random_stream(seed: int, number: int) -> int:
-    """The stream of parameter `number` under `seed`, a compile-time constant below 2^32."""
-    return int(mix((int(mix(seed % WORD)) + number) % WORD))
+def random_stream(number: int) -> int:
+    """The stream of parameter `number`, a compile-time constant below 2^32."""
+    return int(mix(number % WORD))
+
+
+def first_count(seed: int) -> int:
+    """Where the step counter starts under `seed`, an int32; 0 under seed 0.
+
+    Seeds far apart in the counter draw other words, and code does not depend on the seed.
+    """
+    return int(mix(seed % WORD).astype(np.int32))
 
 
 def random_words(stream: int, counter: int, count: int) -> Words:
@@ -49,7 +58,7 @@ def round_stochastic(step: Array, words: Words) -> NDArray[np.int64]:
     floor = np.floor(step)
     fraction = (step - floor).astype(np.float32)
     threshold = (fraction * np.float32(1 << FRACTION_BITS)).astype(np.uint32)
-    up = (words >> np.uint32(32 - FRACTION_BITS)) < threshold
+    up = (words >> np.uint32(WORD_BITS - FRACTION_BITS)) < threshold
     return floor.astype(np.int64) + up
 
 

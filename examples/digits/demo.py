@@ -43,7 +43,7 @@ def adapt(board: str, plan: TrainingPlan) -> dict[str, Any]:
     folder = IMAGES / board
     folder.mkdir(parents=True, exist_ok=True)
     data = load_dataset(FOLDER / "shifted.npz")
-    options = TrainingOptions(str(FOLDER / "sparse.json"), gradients="int16")
+    options = TrainingOptions(str(FOLDER / "sparse.json"))
     with new_context():
         module = read_module(FOLDER / "digits.mlirbc")
         report = compile_firmware(module, options, find_board(board), folder, step=progress)

@@ -12,6 +12,7 @@ from tiny_passes.block_chains import (
     is_legal,
 )
 from tiny_passes.liveness import (
+    GRANULE_BYTES,
     FunctionGraph,
     Order,
     Sharing,
@@ -19,11 +20,13 @@ from tiny_passes.liveness import (
     lifetimes,
     live_bytes,
     read_function,
+    round_up,
     saved_bytes,
 )
 from tiny_passes.order_search import find_order
 from tiny_passes.overwriting import chain_distances
 from tiny_passes.row_schedule import Chain, scratch_bytes
+from tiny_passes.streamed import is_streamed, row_bytes, rows_for
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,17 @@ class BlockCosts:
             for number, life in enumerate(self._lives)
             if life.first <= place <= life.last and number not in hidden
         }
-        plain = self._graph.size(across | touched) + scratch_bytes(chain)
+        plain = self._graph.size(across | touched) + scratch_bytes(chain) + self._longer_ring(chain)
         return Price(plain - self._saved(chain, place), plain)
+
+    def _longer_ring(self, chain: Chain) -> int:
+        """The bytes that a streamed input needs besides those for the first convolution alone."""
+        x = chain.convolutions[0].operands[0]
+        if not is_streamed(x):
+            return 0
+        return round_up(rows_for(chain) * row_bytes(x), GRANULE_BYTES) - self._graph.size(
+            {self._buffer[x]}
+        )
 
     def _saved(self, chain: Chain, place: int) -> int:
         """The bytes that the output has in common with an operand that dies at `place`."""

@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 from tiny_dialect.attributes import to_list
+from tiny_dialect.bindings import ir
 from tiny_dialect.types import numpy_type, shape_of, storage_bytes
 
 _WORD_BYTES = 4
@@ -20,8 +21,17 @@ _ELEMENTWISE = {
     "tiny.scale_gradient": {0},
     "tiny.add_gradients": {0, 1},
     "tiny.add": {0, 1},
+    "tiny.requantize": {0},
+    "tiny.reshape": {0},
     "tiny.normalize_gradient": {0},
     "tiny.integer_add_gradients": {0, 2},
+}
+
+# Depthwise ops that may copy a channel before they write it, with the number of the weight operand.
+_PLANE_OPS = {
+    "tiny.conv2d": 1,
+    "tiny.conv2d_input_grad": 1,
+    "tiny.integer_conv2d_input_grad": 2,
 }
 
 
@@ -31,6 +41,8 @@ def is_safe_overlap(op: Any, operand: int, distance: int) -> bool:
     A negative distance is behind the start of the operand.
     """
     x, y = op.operands[operand], op.results[0]
+    if _is_streamed(x):
+        return False  # a ring holds no row for good
     traversal = op.attributes["tiny.traversal"].value if "tiny.traversal" in op.attributes else ""
     if operand in _ELEMENTWISE.get(op.operation.name, ()):
         return distance == 0 and storage_bytes(y) <= storage_bytes(x)
@@ -61,20 +73,38 @@ def most_common_bytes(op: Any, operand: int) -> int:
     return max(0, min(y - safe, x)) * _WORD_BYTES
 
 
+def _is_streamed(value: Any) -> bool:
+    if not isinstance(value.owner, ir.Block):
+        return False
+    attributes = value.owner.owner.operation.attributes
+    return (
+        "arg_attrs" in attributes and "tiny.streamed" in attributes["arg_attrs"][value.arg_number]
+    )
+
+
 def _words(size_bytes: int) -> int:
     return -(-size_bytes // _WORD_BYTES)
 
 
 def _copies_planes(op: Any) -> bool:
-    """True for a depthwise input gradient, channel to channel, with room for plane and taps."""
-    if op.operation.name != "tiny.conv2d_input_grad" or len(op.operands) != 2:
+    """True for a depthwise op, channel to channel, with room for what it copies of a channel."""
+    number = _PLANE_OPS.get(op.operation.name)
+    if number is None or "tiny.scratch_bytes" not in op.attributes:
         return False
-    weight, g = shape_of(op.operands[1]), shape_of(op.operands[0])
-    depthwise = weight[3] == 1 and weight[0] == g[3] == op.attributes["groups"].value
-    if "tiny.scratch_bytes" not in op.attributes or not depthwise:
+    x, y, weight = op.operands[0], op.results[0], shape_of(op.operands[number])
+    height, width, channels = shape_of(x)[1:]
+    depthwise = weight[3] == 1 and weight[0] == channels == op.attributes["groups"].value
+    if not depthwise or shape_of(y)[3] != channels:
         return False
-    needed = 4 * (g[1] * g[2] + weight[1] * weight[2])
-    return op.attributes["tiny.scratch_bytes"].value >= needed and g == shape_of(op.results[0])
+    size = numpy_type(x).itemsize
+    if size != numpy_type(y).itemsize:
+        return False
+    needed = size * height * width
+    if op.operation.name == "tiny.conv2d_input_grad":
+        if len(op.operands) != 2:
+            return False
+        needed += size * weight[1] * weight[2]  # the taps as floats
+    return op.attributes["tiny.scratch_bytes"].value >= needed
 
 
 def _rows_survive(x: Any, y: Any, last_read: list[int], distance: int) -> bool:
@@ -144,14 +174,17 @@ def _last_reads_of_block(block: Any, operand: int) -> list[int] | None:
     outputs = shape_of(convolutions[-1].results[0])[1]
     last = [-1] * shape_of(argument)[1]
     if argument == convolutions[0].operands[0]:
-        last = _last_reads_of_convolution(convolutions[0], _times(convolutions, ops, outputs))
+        last = _last_reads_of_convolution(convolutions[0], computed_at(convolutions, ops, outputs))
     if any(argument in list(addition.operands) for addition in additions):
         last = [max(row, time) for row, time in enumerate(last)]
     return last
 
 
-def _times(convolutions: list[Any], ops: list[Any], outputs: int) -> list[int]:
-    """At which output row each row of the first convolution is computed; `outputs`: afterwards."""
+def computed_at(convolutions: list[Any], ops: list[Any], outputs: int) -> list[int]:
+    """At which output row of a chain each row of its first convolution is computed.
+
+    `outputs` is after the last one, and a larger number never.
+    """
     stored = {op.operands[0] for op in ops if op.operation.name == "tiny.gather_channels"}
     times = list(range(outputs))
     for producer, consumer in zip(convolutions[-2::-1], convolutions[:0:-1], strict=True):

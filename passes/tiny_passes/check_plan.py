@@ -13,6 +13,7 @@ holder that is still to be read. What holds afterwards, for each function:
   op may lie over an operand that is read here for the last time, where `check_overlap` finds that
   nothing is overwritten before it has been read;
 - results and scratch of one op are disjoint, and so are the arguments;
+- the ring of a streamed input keeps each row until it has been read (`check_stream`);
 - an update writes a trained parameter, and no later op uses that;
 - trained parameters lie in the state region, disjoint, a symbol in the same place everywhere;
 - the stated lower bound is at most what the worst op of this plan uses, and at least what that op
@@ -26,6 +27,7 @@ from tiny_dialect.attributes import to_list
 from tiny_dialect.bindings import ir
 from tiny_dialect.types import storage_bytes
 from tiny_passes.check_overlap import is_safe_overlap, most_common_bytes
+from tiny_passes.check_stream import streamed_bytes
 from tiny_passes.registry import PassError, register_pass
 
 _WORD_BYTES = 4
@@ -103,7 +105,10 @@ class _ArenaWalk:
         name = "tiny.argument_offsets"
         offsets = _offsets(self.function, name, len(self.arguments))
         return [
-            self._holder(self.function, f"argument {number}", offset, value, -1)
+            self._holder(
+                self.function, f"argument {number}", offset, value, -1,
+                streamed_bytes(self.function, number),
+            )
             for number, (value, offset) in enumerate(zip(self.arguments, offsets, strict=True))
         ]
 
@@ -123,9 +128,12 @@ class _ArenaWalk:
             written.append(scratch)
         return written
 
-    def _holder(self, op: Any, what: str, start: int, value: Any, place: int) -> _Holder:
+    def _holder(
+        self, op: Any, what: str, start: int, value: Any, place: int, size: int | None = None
+    ) -> _Holder:
         last_read = self.last_read.get(value, place)
-        holder = _Holder(what, start, start + _size(op, what, value), last_read, value)
+        end = start + (_size(op, what, value) if size is None else size)
+        holder = _Holder(what, start, end, last_read, value)
         self._check_range(op, holder)
         return holder
 

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from tiny_dialect.attributes import dense, real, to_array
+from tiny_dialect.attributes import dense, integers, real, to_array, to_list
 from tiny_dialect.ops import (
     Add,
+    AveragePool2D,
+    AveragePool2DGrad,
     BiasGrad,
     Conv2D,
     Conv2DInputGrad,
@@ -29,6 +31,12 @@ from tiny_dialect.ops import (
     Linear,
     LinearInputGrad,
     LinearWeightGrad,
+    MaxPool2D,
+    MaxPool2DGrad,
+    Mean,
+    Pad,
+    Requantize,
+    Reshape,
     ScaleGradient,
 )
 from tiny_dialect.types import quantization, shape_of, tensor
@@ -39,16 +47,20 @@ Gradients = Sequence[Any | None]
 Rule = Callable[[Any, Any, Wanted], Gradients]
 
 _RULES: dict[type, Rule] = {}
-_MASKED: set[type] = set()
+_MASKED: dict[type, Callable[[Any], bool]] = {}
 
 
-def register_gradient_rule(op_class: type, *, mask: bool = False) -> Callable[[Rule], Rule]:
-    """Make the decorated function the gradient rule of an op class; `mask`: it reads `op.mask`."""
+def register_gradient_rule(
+    op_class: type, *, mask: bool | Callable[[Any], bool] = False
+) -> Callable[[Rule], Rule]:
+    """Make the decorated function the gradient rule of an op class.
+
+    `mask`: it reads the mask, the second result of the op; a function says of which ops.
+    """
 
     def register(rule: Rule) -> Rule:
         _RULES[op_class] = rule
-        if mask:
-            _MASKED.add(op_class)
+        _MASKED[op_class] = mask if callable(mask) else lambda op: bool(mask)
         return rule
 
     return register
@@ -56,7 +68,7 @@ def register_gradient_rule(op_class: type, *, mask: bool = False) -> Callable[[R
 
 def needs_mask(op: Any) -> bool:
     """True where the rule of the op reads its clamp mask."""
-    return type(op) in _MASKED
+    return type(op) in _MASKED and _MASKED[type(op)](op)
 
 
 def rule_of(op: Any) -> Rule:
@@ -112,6 +124,59 @@ def _add(op: Any, g: Any, wanted: Wanted) -> Gradients:
 @register_gradient_rule(GlobalAveragePool)
 def _global_average_pool(op: Any, g: Any, wanted: Wanted) -> Gradients:
     return [GlobalAveragePoolGrad(g, gradient_type(op.x)).gx if wanted[0] else None]
+
+
+_WINDOW = ("kernel", "strides", "pads")
+
+
+@register_gradient_rule(MaxPool2D, mask=True)
+def _max_pool2d(op: Any, g: Any, wanted: Wanted) -> Gradients:
+    window = {name: op.attributes[name] for name in _WINDOW}
+    return [MaxPool2DGrad(g, op.argmax, gradient_type(op.x), **window).gx if wanted[0] else None]
+
+
+@register_gradient_rule(AveragePool2D)
+def _average_pool2d(op: Any, g: Any, wanted: Wanted) -> Gradients:
+    window = {name: op.attributes[name] for name in _WINDOW}
+    return [AveragePool2DGrad(g, gradient_type(op.x), **window).gx if wanted[0] else None]
+
+
+def _can_saturate(op: Any) -> bool:
+    """False for a mean that stays in the range of its input, so that no clamp acts."""
+    equal = quantization(op.x) == quantization(op.y)
+    return not equal or to_list(op.attributes["clamp"]) != [-128, 127]
+
+
+@register_gradient_rule(Mean, mask=_can_saturate)
+def _mean(op: Any, g: Any, wanted: Wanted) -> Gradients:
+    if not wanted[0]:
+        return [None]
+    if _can_saturate(op):
+        g = scale(g, quantization(op.x)[0] / quantization(op.y)[0], op.mask)
+    axes, shape = to_list(op.axes), shape_of(op.x)
+    if axes == [1, 2]:
+        return [GlobalAveragePoolGrad(g, gradient_type(op.x)).gx]
+    kernel = integers([shape[axis] if axis in axes else 1 for axis in (1, 2)])
+    return [AveragePool2DGrad(g, gradient_type(op.x), kernel).gx]
+
+
+@register_gradient_rule(Requantize, mask=True)
+def _requantize(op: Any, g: Any, wanted: Wanted) -> Gradients:
+    factor = quantization(op.x)[0] / quantization(op.y)[0]
+    return [scale(g, factor, op.mask) if wanted[0] else None]
+
+
+@register_gradient_rule(Pad)
+def _pad(op: Any, g: Any, wanted: Wanted) -> Gradients:
+    # The inner part: windows of one pixel with these pads, each seen by the pixel it holds.
+    one = integers([1, 1])
+    built = AveragePool2DGrad(g, gradient_type(op.x), one, pads=op.attributes["pads"])
+    return [built.gx if wanted[0] else None]
+
+
+@register_gradient_rule(Reshape)
+def _reshape(op: Any, g: Any, wanted: Wanted) -> Gradients:
+    return [Reshape(g, gradient_type(op.x)).y if wanted[0] else None]
 
 
 @register_gradient_rule(Dequantize)

@@ -3,7 +3,8 @@
 from typing import Any
 
 from tiny_dialect.bindings import ir
-from tiny_dialect.ops import Parameter
+from tiny_dialect.ops import MaxPool2D, Parameter
+from tiny_dialect.ops.pooling import index_element, window_of
 from tiny_dialect.types import shape_of, tensor
 from tiny_passes.rebuild import rebuilt
 from tiny_passes.registry import PassError
@@ -93,12 +94,16 @@ def is_trained(parameter: Any) -> bool:
 
 
 def with_mask(op: Any) -> Any:
-    """The op (a `conv2d` or an `add`) with its clamp mask; `op` is erased where it has none."""
-    if op.mask is not None:
+    """The op with the second result that its gradient reads; `op` is erased where it has none.
+
+    That is the clamp mask, and of a `max_pool2d` which tap was the largest.
+    """
+    if len(op.results) == 2:
         return op
+    element = index_element(window_of(op)) if isinstance(op, MaxPool2D) else "i1"
     masked = rebuilt(
         op,
-        results=[op.y.type, tensor(shape_of(op.y), "i1")],
+        results=[op.y.type, tensor(shape_of(op.y), element)],
         attributes={"resultSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1])},
     )
     op.y.replace_all_uses_with(masked.y)

@@ -7,7 +7,14 @@ from tiny_passes.graph import body, layer_of, producer, terminator
 from tiny_passes.registry import PassError
 
 # What may lie between a classifier and the logits.
-_TRANSPARENT = ("tiny.dequantize", "tiny.global_average_pool")
+_TRANSPARENT = (
+    "tiny.dequantize",
+    "tiny.global_average_pool",
+    "tiny.average_pool2d",
+    "tiny.mean",
+    "tiny.requantize",
+    "tiny.reshape",
+)
 _CLASSIFIERS = ("tiny.conv2d", "tiny.linear")
 
 
@@ -36,7 +43,7 @@ def layers_of(function: Any) -> Layers:
     """The numbered layers of `@infer` or `@train_step`.
 
     The classifier is the convolution or the linear op that produces the logits, behind
-    dequantization or a pool; a function without one has classifier None.
+    dequantization, a pool or a rescaling; a function without one has classifier None.
     """
     op = producer(returned_logits(function))
     while op is not None and op.operation.name in _TRANSPARENT:

@@ -4,11 +4,13 @@ A `StepGraph` is plain data: buffers with sizes, steps that read and write them,
 before what. `read_function` makes it from IR; nothing else here knows MLIR. An order is a tuple of
 all step indices. Step 0 is the entry, which writes the arguments; the last step is the return.
 
-What is a buffer: a function argument, and every op result but a parameter's (frozen parameters lie
-in flash, trained ones in the state region). A buffer lives from the step that writes it to the last
-step that reads it, both included; returned values therefore live to the end.
+What is a buffer: a function argument (of a streamed one its ring of rows), and every op result but
+a parameter's (frozen parameters lie in flash, trained ones in the state region). A buffer lives
+from the step that writes it to the last step that reads it, both included; returned values
+therefore live to the end.
 
-What comes before what: producers before users, every other use of a parameter before its update.
+What comes before what: producers before users, every other use of a parameter before its update,
+and the loss before the first update, so that a device can refuse a step before it changed anything.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,6 +24,7 @@ from tiny_dialect.types import NUMPY_TYPES, element_name, storage_bytes
 from tiny_passes.graph import body, layer_of, parameters
 from tiny_passes.overwriting import Overwriting, granted, possible
 from tiny_passes.registry import PassError
+from tiny_passes.streamed import is_streamed, ring_rows, row_bytes
 
 GRANULE_BYTES = 4
 """Sizes are counted in whole words, because every offset is a multiple of four."""
@@ -199,14 +202,18 @@ def read_function(function: Any, *, row_overlap: bool = False) -> FunctionGraph:
     values = (*block.arguments, *(result for op in ops for result in op.results))
     buffer_of = {value: index for index, value in enumerate(values)}
     before_update = _steps_before_updates(named, step_of)
+    loss = _loss_step(ops, step_of)
     steps = [Step("entry", writes=tuple(range(len(block.arguments))))]
     for index, op in enumerate(ops[:-1], start=1):
         producers = {step_of.get(operand.owner, 0) for operand in op.operands}
-        after = tuple(sorted({0, *producers, *before_update.get(index, ())}))
+        needed = {0, *producers, *before_update.get(index, ())}
+        if is_update(op) and loss < index:
+            needed.add(loss)
+        after = tuple(sorted(needed))
         steps.append(_step(op, buffer_of, after, row_overlap))
     steps.append(_step(ops[-1], buffer_of, tuple(range(len(ops))), row_overlap))
     _require_sizes(function, values)
-    buffers = tuple(Buffer(_value_name(value), whole_words(value)) for value in values)
+    buffers = tuple(Buffer(_value_name(value), _arena_bytes(value)) for value in values)
     graph = StepGraph(buffers, tuple(steps))
     return FunctionGraph(graph, (None, *ops), values, tuple(named.values()))
 
@@ -241,6 +248,31 @@ def _steps_before_updates(
                 raise PassError(use.owner, f"updates {symbol} before its last other use")
             before[update] = tuple(others)
     return before
+
+
+def label_steps(function: Any) -> set[int]:
+    """The steps of `@train_step(x, label, ...)` that depend on the label: loss, backward, updates.
+
+    Empty for a function of another signature.
+    """
+    arguments = list(function.regions[0].blocks[0].arguments)
+    if len(arguments) < 2 or str(arguments[1].type) != "tensor<i32>":
+        return set()
+    ops = [op for op in body(function) if not isinstance(op, Parameter)]
+    derived, found = {arguments[1]}, set[int]()
+    for index, op in enumerate(ops[:-1], start=1):
+        if any(operand in derived for operand in op.operands):
+            found.add(index)
+            derived |= set(op.results)
+    return found
+
+
+def _loss_step(ops: Sequence[Any], step_of: dict[Any, int]) -> int:
+    """The step that computes the loss, a scalar returned first; 0 where there is none."""
+    returned = list(ops[-1].operands)
+    if not returned or str(returned[0].type) != "tensor<f32>":
+        return 0
+    return step_of.get(returned[0].owner, 0)
 
 
 def is_update(op: Any) -> bool:
@@ -294,6 +326,13 @@ def _value_name(value: Any) -> str:
 def round_up(size_bytes: int, multiple: int) -> int:
     """The smallest multiple of `multiple` that is at least `size_bytes`."""
     return -(-size_bytes // multiple) * multiple
+
+
+def _arena_bytes(value: Any) -> int:
+    """What a value takes of the arena: all of it, or the ring of a streamed input."""
+    if is_streamed(value):
+        return round_up(ring_rows(value) * row_bytes(value), GRANULE_BYTES)
+    return whole_words(value)
 
 
 def whole_words(value: Any) -> int:

@@ -27,6 +27,8 @@ from tiny_passes.linalg import (
     integer_backward,
     integer_head,
     integer_update,
+    layout,
+    pooling,
     update,
 )
 from tiny_passes.linalg.tensors import constant, tensor_type
@@ -55,6 +57,15 @@ RULES: dict[str, Callable[..., list[Any]]] = {
         backward.conv2d_input_grad,
         backward.conv2d_weight_grad,
         backward.bias_grad,
+        pooling.max_pool2d,
+        pooling.average_pool2d,
+        pooling.mean,
+        pooling.max_pool2d_grad,
+        pooling.average_pool2d_grad,
+        pooling.integer_pool2d_grad,
+        layout.requantize,
+        layout.pad,
+        layout.reshape,
         integer_backward.normalize_gradient,
         integer_backward.integer_add_gradients,
         integer_backward.integer_conv2d_input_grad,
@@ -79,10 +90,19 @@ UPDATE_RULES: dict[str, Callable[..., Any]] = {
         update.advance_counter,
         update.clear,
         integer_update.integer_conv2d_weight_update,
+        integer_update.integer_stochastic_conv2d_weight_update,
         integer_update.integer_bias_update,
         integer_update.integer_linear_weight_update,
     )
 }
+
+
+def register_lowering(name: str, rule: Callable[..., list[Any]]) -> None:
+    """Give a user's op `name` its linalg form: `rule(op, *tensors) -> tensors`, one a result.
+
+    `op` is the tiny op, for its attributes and types; quantized tensors come and go as i8.
+    """
+    RULES[name] = rule
 
 
 @register_pass("tiny-lower-to-linalg", anchor="builtin.module")

@@ -31,8 +31,12 @@ def gradient_pixels(g: Any) -> int:
 
 def weight_update_bits(update: Any) -> int:
     """The bits that the sums of a `conv2d_weight_update` leave for its gradient."""
-    _, zero = quantization(update.x)
-    return _bits_for(gradient_pixels(update.g) * max(127 - zero, zero + 128))
+    return _bits_for(_largest_product_sum(update))
+
+
+def weight_update_align(update: Any, bits: int) -> int:
+    """The most that sums of a `conv2d_weight_update` over mantissas of `bits` can be shifted by."""
+    return 31 - (_largest_product_sum(update) << (bits - 1)).bit_length()
 
 
 def bias_update_bits(update: Any) -> int:
@@ -78,6 +82,12 @@ def _magnitudes(w: Any) -> NDArray[np.int64]:
         return np.full(shape_of(w), LARGEST_WEIGHT, np.int64)
     value = to_array(parameter.attributes["value"])
     return np.abs((value >> 8 if value.dtype == np.int16 else value).astype(np.int64))
+
+
+def _largest_product_sum(update: Any) -> int:
+    """`sum |x - z|` over the pixels of a gradient, as large as it can get."""
+    _, zero = quantization(update.x)
+    return gradient_pixels(update.g) * max(127 - zero, zero + 128)
 
 
 def _bits_for(largest_sum: int) -> int:

@@ -2,12 +2,11 @@
 
 Buffers are placed one after the other, each where it is free in its whole lifetime: over the
 operand or the result with which it may share storage if that is possible, else in the lowest (or
-the tightest) gap. The order of placement decides the result: several are tried, then the best is
-improved by placing buffers that stick out earlier. The search stops at the lower bound.
+the tightest) gap. The order of placement decides the result: several are tried. Where none reaches
+the lower bound, `offset_eviction` searches between the bound and the best of them.
 """
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tiny_passes.liveness import (
@@ -20,12 +19,16 @@ from tiny_passes.liveness import (
     live_bytes,
     round_up,
 )
+from tiny_passes.offset_eviction import Tenant, pack_below
 
-_ROUNDS = 600
-# Of the moves, how many concern a neighbour of what ends too high.
-_OTHERS = 0.5
-# Limits the rounds for large graphs: neighbours looked at in all rounds together.
-_WORK = 5_000_000
+# Placements that one attempt may take, and attempts at the bound.
+_ROUNDS = 6_000
+_ROUNDS_A_TENANT = 40
+_SEEDS = 6
+# Limits the placements for large graphs: their number times that of the buffers.
+_WORK = 1_000_000
+# How near to the best arena the search ends, as a fraction of the bound.
+_RESOLUTION = 500
 
 
 @dataclass(frozen=True)
@@ -42,25 +45,6 @@ class ArenaPlan:
     arena_bytes: int
     bound_bytes: int
     peak_step: int
-
-
-@dataclass(frozen=True)
-class _Tenant:
-    """A buffer or the scratch of one step; `chain_bytes` is the largest that may share with it."""
-
-    size: int
-    lifetime: Lifetime
-    chain_first: int
-    chain_bytes: int
-    # Numbers of the tenants that are live at one step with this one.
-    neighbours: tuple[int, ...]
-    # Those of them that it may overlap, with its address relative to theirs then.
-    partners: tuple[tuple[int, int], ...]
-
-    @property
-    def area(self) -> int:
-        """Bytes times steps."""
-        return self.size * (self.lifetime.last - self.lifetime.first + 1)
 
 
 def plan_offsets(
@@ -83,7 +67,7 @@ def plan_offsets(
 
 def _tenants(
     graph: StepGraph, order: Order, in_place: bool, alignment: int
-) -> tuple[list[_Tenant], tuple[int, ...]]:
+) -> tuple[list[Tenant], tuple[int, ...]]:
     """One tenant a buffer, then one a step with scratch; and those steps."""
     scratch_steps = tuple(index for index in order if graph.steps[index].scratch_bytes)
     place = {step: position for position, step in enumerate(order)}
@@ -107,9 +91,10 @@ def _tenants(
     for own, size in zip(head, sizes, strict=True):
         largest[own] = max(largest[own], size)
     tenants = [
-        _Tenant(
+        Tenant(
             sizes[number],
-            life,
+            life.first,
+            life.last,
             lives[head[number]].first,
             largest[head[number]],
             tuple(n for n, other in enumerate(lives) if n != number and life.overlaps(other)),
@@ -120,29 +105,29 @@ def _tenants(
     return tenants, scratch_steps
 
 
-_PRIORITIES: tuple[Callable[[_Tenant], tuple[int, ...]], ...] = (
-    lambda tenant: (-tenant.chain_bytes, tenant.chain_first, tenant.lifetime.first),
-    lambda tenant: (-tenant.chain_bytes, tenant.chain_first, -tenant.lifetime.first),
-    lambda tenant: (-tenant.size, tenant.lifetime.first),
-    lambda tenant: (-tenant.area, tenant.lifetime.first),
-    lambda tenant: (tenant.lifetime.first, -tenant.size),
-    lambda tenant: (-tenant.lifetime.last, -tenant.size),
-    lambda tenant: (tenant.lifetime.first - tenant.lifetime.last, -tenant.size),
+_PRIORITIES: tuple[Callable[[Tenant], tuple[int, ...]], ...] = (
+    lambda tenant: (-tenant.chain_bytes, tenant.chain_first, tenant.first),
+    lambda tenant: (-tenant.chain_bytes, tenant.chain_first, -tenant.first),
+    lambda tenant: (-tenant.size, tenant.first),
+    lambda tenant: (-tenant.area, tenant.first),
+    lambda tenant: (tenant.first, -tenant.size),
+    lambda tenant: (-tenant.last, -tenant.size),
+    lambda tenant: (tenant.first - tenant.last, -tenant.size),
 )
 
 
-def _search(tenants: list[_Tenant], bound: int, alignment: int) -> list[int]:
+def _search(tenants: list[Tenant], bound: int, alignment: int) -> list[int]:
     """The best addresses found, from 0 on; stops at `bound`."""
-    found: list[tuple[int, list[int], list[int]]] = []
+    found: list[tuple[int, list[int]]] = []
     for key in _PRIORITIES:
         sequence = sorted(range(len(tenants)), key=lambda number: (*key(tenants[number]), number))
         for tightest in (False, True):
             addresses = _place(tenants, sequence, alignment, tightest)
-            found.append((_extent(tenants, addresses), sequence, addresses))
+            found.append((_extent(tenants, addresses), addresses))
             if found[-1][0] <= bound:
                 return _from_zero(addresses)
-    extent, sequence, addresses = min(found, key=lambda one: one[0])
-    return _from_zero(_improve(tenants, sequence, addresses, extent, bound, alignment))
+    extent, addresses = min(found, key=lambda one: one[0])
+    return _from_zero(_improve(tenants, addresses, extent, bound, alignment))
 
 
 def _from_zero(addresses: list[int]) -> list[int]:
@@ -152,53 +137,39 @@ def _from_zero(addresses: list[int]) -> list[int]:
 
 
 def _improve(
-    tenants: list[_Tenant],
-    sequence: list[int],
-    addresses: list[int],
-    extent: int,
-    bound: int,
-    alignment: int,
+    tenants: list[Tenant], addresses: list[int], extent: int, bound: int, alignment: int
 ) -> list[int]:
-    """Better addresses by placing earlier what ends above `bound`, or what is in its way.
-
-    Seeded, so repeatable.
-    """
-    choose = random.Random(0)
-    work = sum(len(tenant.neighbours) for tenant in tenants)
-    for number in range(min(_ROUNDS, _WORK // max(work, 1))):
-        end = min(addresses) + bound
-        high = [n for n in sequence if addresses[n] + tenants[n].size > end]
-        moved = choose.choice(high)
-        if choose.random() < _OTHERS:
-            moved = choose.choice(tenants[moved].neighbours or (moved,))
-        changed = sequence.copy()
-        place = changed.index(moved)
-        first = choose.randrange(place) if place else 0
-        changed.insert(first, changed.pop(place))
-        placed = _place(tenants, changed, alignment, number % 4 == 3, addresses, first)
-        reached = _extent(tenants, placed)
-        if reached <= extent:
-            sequence, addresses, extent = changed, placed, reached
-        if extent <= bound:
-            break
+    """Better addresses: at the bound if some seed finds that, else as near to it as they get."""
+    found = _pack(tenants, bound, alignment, _SEEDS)
+    if found is not None:
+        return found
+    low, high = bound, extent
+    while high - low > max(alignment, bound // _RESOLUTION):
+        middle = (low + high) // 2
+        found = _pack(tenants, middle, alignment, _SEEDS // 3)
+        if found is None:
+            low = middle
+        else:
+            addresses, high = found, _extent(tenants, found)
     return addresses
 
 
-def _place(
-    tenants: list[_Tenant],
-    sequence: list[int],
-    alignment: int,
-    tightest: bool,
-    placed: Sequence[int] = (),
-    first: int = 0,
-) -> list[int]:
+def _pack(tenants: list[Tenant], limit: int, alignment: int, seeds: int) -> list[int] | None:
+    rounds = min(_ROUNDS, _ROUNDS_A_TENANT * len(tenants), _WORK // max(1, len(tenants)))
+    packings = (
+        pack_below(tenants, limit, alignment, rounds=rounds, seed=seed) for seed in range(seeds)
+    )
+    return next((found for found in packings if found is not None), None)
+
+
+def _place(tenants: list[Tenant], sequence: list[int], alignment: int, tightest: bool) -> list[int]:
     """Addresses when tenants are placed in `sequence`, each in the lowest or the tightest gap.
 
-    The tenants before place `first` of the sequence stay where they are in `placed`. A result that
-    starts before its operand may get a negative address: the arena grows downwards as well.
+    A result that starts before its operand may get a negative address: the arena grows downwards
+    as well.
     """
-    addresses: dict[int, int] = {number: placed[number] for number in sequence[:first]}
-    for number in sequence[first:]:
+    addresses: dict[int, int] = {}
+    for number in sequence:
         tenant = tenants[number]
         taken = sorted(
             (addresses[other] - tenant.size, addresses[other] + tenants[other].size)
@@ -213,7 +184,7 @@ def _place(
 
 
 def _shared_address(
-    addresses: dict[int, int], tenant: _Tenant, taken: list[tuple[int, int]]
+    addresses: dict[int, int], tenant: Tenant, taken: list[tuple[int, int]]
 ) -> int | None:
     """The address that overlaps a placed partner if only that is in the way there."""
     for partner, distance in tenant.partners:
@@ -237,6 +208,6 @@ def _gap(taken: list[tuple[int, int]], lowest: int, alignment: int, tightest: bo
     return address if chosen is None else chosen
 
 
-def _extent(tenants: list[_Tenant], addresses: list[int]) -> int:
+def _extent(tenants: list[Tenant], addresses: list[int]) -> int:
     ends = (address + t.size for t, address in zip(tenants, addresses, strict=True))
     return max(ends, default=0) - min(addresses, default=0)

@@ -30,6 +30,8 @@ _MACS: dict[str, Callable[[Any], int]] = {
     "tiny.conv2d_weight_grad": lambda op: _conv_macs(op.operands[1], op.results[0]),
     "tiny.conv2d_weight_update": _weight_update_macs,
     "tiny.integer_conv2d_weight_update": _weight_update_macs,
+    "tiny.stochastic_conv2d_weight_update": _weight_update_macs,
+    "tiny.integer_stochastic_conv2d_weight_update": _weight_update_macs,
     "tiny.linear": lambda op: _elements(op.operands[1]),
     "tiny.integer_linear": lambda op: _elements(op.operands[1]),
     "tiny.linear_input_grad": lambda op: _elements(op.operands[1]),

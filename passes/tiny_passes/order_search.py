@@ -230,7 +230,7 @@ def _best_first(
 
 def order_bound_bytes(graph: StepGraph, *, in_place: bool = True) -> int:
     """Bytes that every order of `graph` needs at its worst step."""
-    before, behind = _before_and_behind(graph)
+    before, behind = precedence(graph)
     writer = {buffer: index for index, step in enumerate(graph.steps) for buffer in step.writes}
     readers = [_bits(steps) for steps in graph.readers]
     worst = 0
@@ -250,7 +250,7 @@ def order_bound_bytes(graph: StepGraph, *, in_place: bool = True) -> int:
     return worst
 
 
-def _before_and_behind(graph: StepGraph) -> tuple[list[int], list[int]]:
+def precedence(graph: StepGraph) -> tuple[list[int], list[int]]:
     """For each step the bit sets of all steps that precede and that follow it in every order."""
     before, behind = [0] * len(graph.steps), [0] * len(graph.steps)
     for index, step in enumerate(graph.steps):

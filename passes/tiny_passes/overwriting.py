@@ -2,13 +2,16 @@
 
 What is legal follows from the order in which a kernel reads and writes:
 
-- elementwise ops (`add`, `scale_gradient`, `add_gradients` and their integer forms) read an element
+- elementwise ops (`add`, `requantize`, `reshape`, gradients scaled and added) read an element
   of each operand before they write the same element, in increasing order: the distance is 0, where
   the result is not larger than the operand;
 - with `tiny.traversal = "rows"` the rows of the result are computed one after the other, and all
   that is read for a row is read from the rows that `row_schedule` names: the distance follows;
 - with `tiny.traversal = "planes"` a depthwise op copies a channel to scratch memory before it
-  writes that channel of the result: the distance is 0.
+  writes that channel of the result: the distance is 0. Where a forward convolution has the choice,
+  whole planes are taken unless keeping the rows apart costs less than a plane.
+
+A streamed input lies in a ring of rows, over which nothing else may lie.
 
 An op without the attribute promises no order. Its kernel is free to choose one, so nothing may be
 overwritten; `tiny-overlap-rows` sets the attribute where it pays.
@@ -22,8 +25,9 @@ from typing import Any
 from tiny_dialect.bindings import ir
 from tiny_dialect.ops.convolution import geometry
 from tiny_dialect.types import numpy_type, shape_of, storage_bytes
-from tiny_passes.graph import FUSED_BLOCK
+from tiny_passes.graph import FUSED_BLOCK, outer_value
 from tiny_passes.row_schedule import Chain, Window, chain_of, lowest_rows, overwrite_distance
+from tiny_passes.streamed import is_streamed
 
 TRAVERSAL = "tiny.traversal"
 ROWS, PLANES = "rows", "planes"
@@ -32,6 +36,8 @@ _ELEMENTWISE = {
     "tiny.scale_gradient": (0,),
     "tiny.add_gradients": (0, 1),
     "tiny.add": (0, 1),
+    "tiny.requantize": (0,),
+    "tiny.reshape": (0,),
     "tiny.normalize_gradient": (0,),
     "tiny.integer_add_gradients": (0, 2),
 }
@@ -67,14 +73,41 @@ def possible(op: Any) -> Overwriting:
     """What the op might overwrite with the traversal that suits it best."""
     name = op.operation.name
     if name == "tiny.conv2d":
-        found = chain_distances(Chain((op,), None))
-        return Overwriting({0: found[op.operands[0]]}, ROWS)
+        return _convolution(op)
     if name == FUSED_BLOCK:
         found = chain_distances(chain_of(op))
         return Overwriting({value.arg_number: d for value, d in found.items()}, ROWS)
     if name == "tiny.conv2d_input_grad":
         return _input_gradient(op)
+    if name == "tiny.integer_conv2d_input_grad" and _is_one_to_one(op, 2):
+        return Overwriting({0: 0}, PLANES, _plane_bytes(op))
     return Overwriting()
+
+
+def _convolution(op: Any) -> Overwriting:
+    distance = chain_distances(Chain((op,), None)).get(op.operands[0])
+    if distance is None:
+        return Overwriting()
+    # A kernel may widen what it copies to two bytes.
+    if _is_one_to_one(op, 1) and 2 * _plane_bytes(op) <= distance:
+        return Overwriting({0: 0}, PLANES, _plane_bytes(op))
+    return Overwriting({0: distance}, ROWS)
+
+
+def _is_one_to_one(op: Any, weight: int) -> bool:
+    """True for a depthwise op, channel to channel, between elements of one size.
+
+    Strides do not matter: whatever lies over a pixel of x, its channel c lies over channel c.
+    """
+    x, y, shape = op.operands[0], op.results[0], shape_of(op.operands[weight])
+    same = shape_of(x)[3] == shape_of(y)[3] and numpy_type(x).itemsize == numpy_type(y).itemsize
+    return same and shape[3] == 1 and shape[0] == op.attributes["groups"].value
+
+
+def _plane_bytes(op: Any) -> int:
+    """One channel of operand 0."""
+    x = op.operands[0]
+    return prod(shape_of(x)[1:3]) * numpy_type(x).itemsize
 
 
 def chain_distances(chain: Chain) -> dict[Any, int]:
@@ -86,7 +119,11 @@ def chain_distances(chain: Chain) -> dict[Any, int]:
         rows = range(shape_of(residual)[1])
         earlier = lowest.get(residual, [len(rows)] * len(rows))
         lowest[residual] = [min(row, first) for row, first in zip(rows, earlier, strict=True)]
-    return {value: _distance(value, rows, chain.output) for value, rows in lowest.items()}
+    return {
+        value: _distance(value, rows, chain.output)
+        for value, rows in lowest.items()
+        if not is_streamed(outer_value(value))
+    }
 
 
 def _distance(x: Any, lowest: Sequence[int], y: Any) -> int:
@@ -99,11 +136,8 @@ def _row_bytes(value: Any) -> int:
 
 def _input_gradient(op: Any) -> Overwriting:
     g, weight, gx = op.operands[0], shape_of(op.operands[1]), op.results[0]
-    groups = op.attributes["groups"].value
-    one_to_one = weight[0] == groups and weight[3] == 1 and len(op.operands) == 2
-    if one_to_one and shape_of(g) == shape_of(gx):
-        plane = prod(shape_of(gx)[1:3]) + prod(weight[1:3])
-        return Overwriting({0: 0}, PLANES, plane * _FLOAT_BYTES)
+    if len(op.operands) == 2 and _is_one_to_one(op, 1):
+        return Overwriting({0: 0}, PLANES, _plane_bytes(op) + prod(weight[1:3]) * _FLOAT_BYTES)
     geo = geometry(op)
     window = Window(weight[1], geo.strides[0], geo.pads[0], shape_of(gx)[1], shape_of(g)[1])
     return Overwriting({0: _distance(g, readers_from(window), gx)}, ROWS)

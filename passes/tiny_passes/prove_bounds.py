@@ -11,7 +11,8 @@ is any int8, a trained bias anything within 2^30 or its initial value. Checked a
   `(acc * multiplier + 2^(shift-1)) >> shift` then stays within 64 bits (`fixed_point.requantize`).
   Kernels add in 32 bits where the accumulator fits and in 64 where not;
 - addition: the sum of both rescaled operands within 64 bits, with a shift of 1 to 62;
-- pool: the sum of a channel within 32 bits.
+- pool and mean: the sum of a channel within 32 bits; its multiplier, and that of a requantization,
+  as for a convolution.
 
 Shares no code with the kernels, which choose their widths by themselves. Cost: one walk, linear in
 the weights.
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from tiny_dialect.attributes import to_array, to_list
 from tiny_dialect.fixed_point import MAX_SHIFT, paired_multipliers, quantize_multiplier
 from tiny_dialect.ops.convolution import geometry, is_depthwise
+from tiny_dialect.ops.pooling import mean_count, mean_factor, window_of
 from tiny_dialect.types import quantization, shape_of
 from tiny_passes.graph import FUSED_BLOCK, body, outer_value, producer
 from tiny_passes.registry import PassError, register_pass
@@ -152,8 +154,30 @@ def _global_average_pool(op: Any) -> None:
         raise PassError(op, f"the sum of {pixels} values can reach {128 * pixels}, beyond 32 bits")
 
 
+def _average_pool2d(op: Any) -> None:
+    taps = window_of(op).taps
+    # Twice the sum and the count meet in one word.
+    if 257 * taps > _INT32:
+        raise PassError(op, f"the sum of {taps} values can reach {257 * taps}, beyond 32 bits")
+
+
+def _mean(op: Any) -> None:
+    reach = _reach(op.x) * mean_count(op)
+    _require_multiplier(op, "all channels", mean_factor(op))
+    if reach > _INT32:
+        raise PassError(op, f"the sum of a mean can reach {reach}, beyond 32 bits")
+
+
+def _requantize(op: Any) -> None:
+    factor = quantization(op.x)[0] / quantization(op.y)[0]
+    _require_multiplier(op, "all channels", factor)
+
+
 _RULES = {
     "tiny.conv2d": _conv2d,
     "tiny.add": _add,
     "tiny.global_average_pool": _global_average_pool,
+    "tiny.average_pool2d": _average_pool2d,
+    "tiny.mean": _mean,
+    "tiny.requantize": _requantize,
 }

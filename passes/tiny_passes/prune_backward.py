@@ -27,12 +27,13 @@ UPDATES = frozenset(
         "tiny.stochastic_update",
         "tiny.stochastic_conv2d_weight_update",
         "tiny.integer_conv2d_weight_update",
+        "tiny.integer_stochastic_conv2d_weight_update",
         "tiny.integer_linear_weight_update",
         "tiny.integer_bias_update",
     }
 )
 
-_MASKED = ("tiny.conv2d", "tiny.add")
+_MASKED = ("tiny.conv2d", "tiny.add", "tiny.max_pool2d", "tiny.mean", "tiny.requantize")
 
 
 def updates_of(function: Any) -> list[Any]:

@@ -17,7 +17,8 @@ After:   %fixed = "tiny.integer_linear"(%q, %w, %b)                       i32 we
 A gradient becomes mantissas and a header (docs/design/integer-gradients.md). Factors that are known
 here (rescalings, `1/(H W)` of a pool, the scale of the features) are folded into the multipliers of
 the next `normalize_gradient` and into the factors of the updates. The bits of a masked gradient are
-chosen so that no sum overflows (mantissa_bounds.py). Trained weights must be int16 masters.
+chosen so that no sum overflows (mantissa_bounds.py). Trained weights are i16 masters or i8;
+sums of gradients (tiny-accumulate-gradients) stay f32 and take the integer sums of each sample.
 
 Runs behind tiny-fuse-updates. Cost: one walk. The int8 forward results are unchanged.
 """
@@ -31,18 +32,20 @@ import numpy as np
 from tiny_dialect import ops
 from tiny_dialect.attributes import dense, integer, to_array, to_list
 from tiny_dialect.bindings import ir
-from tiny_dialect.block_float import LOGIT_FRACTION, MANTISSA_BITS, ceil_log2
+from tiny_dialect.block_float import BYTE_FRACTION, MANTISSA_BITS, ceil_log2
 from tiny_dialect.errors import InvalidOption
 from tiny_dialect.ops.integer_head import LARGEST_SCALE
 from tiny_dialect.semantics.update import MASTER_UNIT
 from tiny_dialect.types import element_name, quantization, shape_of, tensor
-from tiny_passes.graph import body, copy_layer, parameters, producer, users
+from tiny_passes.fixed_heads import quantize_heads
+from tiny_passes.graph import body, copy_layer, producer, users
 from tiny_passes.mantissa_bounds import (
     bias_update_bits,
     gradient_pixels,
     input_gradient_bits,
     largest_column,
     result_shift,
+    weight_update_align,
     weight_update_bits,
 )
 from tiny_passes.mantissas import (
@@ -53,73 +56,37 @@ from tiny_passes.mantissas import (
     mantissa_types,
     normalize,
 )
+from tiny_passes.pool_mantissas import (
+    WINDOW_GRADIENTS,
+    reshaped_gradient,
+    stays_spread,
+    window_gradient,
+)
 from tiny_passes.prune_backward import remove_unused
-from tiny_passes.rebuild import rebuilt
-from tiny_passes.rebuild import replace as replace_op
 from tiny_passes.registry import PassError, register_pass
 
 FEWEST_BITS = 4
 """Fewer mantissa bits than these are an error: such a gradient would be noise."""
-HEAD_FRACTION = 24
-_HEAD_BITS = 28
-"""The initial head fits in these, so that it may grow fourfold before it saturates."""
-
 _GEOMETRY = ("strides", "pads", "groups")
+STEP_UNITS = {"i16": MASTER_UNIT, "i8": 2**BYTE_FRACTION, "f32": 1}
+"""Of the step of a trained weight, by its storage: what one quantum is."""
 
 
 @register_pass("tiny-quantize-gradients", anchor="func.func", only="train_step")
 def quantize_gradients(step: Any, *, bits: int = 16) -> None:
     """Turn the backward pass of @train_step into integer arithmetic on mantissas of `bits` bits.
 
-    Raises `InvalidOption` unless `bits` is 8 or 16, `PassError` at an op that has no integer form,
-    at an update of anything but an int16 master, and at a layer whose sums cannot fit 32 bits.
+    A head that `@apply_updates` moves becomes fixed point there too. Raises `InvalidOption` unless
+    `bits` is 8 or 16, `PassError` at an op that has no integer form and at a layer whose sums
+    cannot fit 32 bits.
     """
     if bits not in (8, 16):
         raise InvalidOption(f"tiny-quantize-gradients: bits {bits}: choose 8 or 16")
-    walk = _Quantizer(_quantize_heads(step), bits)
+    walk = _Quantizer(quantize_heads(step), bits)
     replaced = [op for op in body(step) if walk.visit(op)]
     for op in reversed(replaced):
         op.operation.erase()
     remove_unused(step)
-
-
-def _quantize_heads(step: Any) -> dict[str, int]:
-    """Turn the parameters of every `linear` into fixed point; fraction bits by symbol."""
-    fractions: dict[str, int] = {}
-    named = parameters(step)
-    for head in [op for op in body(step) if op.operation.name == "tiny.linear"]:
-        values = [_head_parameter(head, value) for value in (head.w, head.bias)]
-        symbols = [op.symbol.value for op in values]
-        known = {fractions[symbol] for symbol in symbols if symbol in fractions}
-        if known:
-            raise PassError(head, "shares its parameters with another head; train one of them")
-        fraction = _head_fraction(head, [to_array(op.value) for op in values])
-        for symbol in symbols:
-            parameter = named[symbol]
-            fixed = np.rint(np.ldexp(to_array(parameter.value).astype(np.float64), fraction))
-            value = dense(fixed.astype(np.int32))
-            replace_op(
-                parameter, rebuilt(parameter, results=[value.type], attributes={"value": value})
-            )
-            fractions[symbol] = fraction
-    return fractions
-
-
-def _head_parameter(head: Any, value: Any) -> Any:
-    parameter = producer(value)
-    if parameter is None or parameter.operation.name != "tiny.parameter":
-        raise PassError(head, "expects weights and bias to be tiny.parameter results")
-    return parameter
-
-
-def _head_fraction(head: Any, values: Sequence[Any]) -> int:
-    """Fraction bits of a head: HEAD_FRACTION, fewer where its initial values are large."""
-    largest = max(float(np.abs(value).max(initial=0.0)) for value in values)
-    whole = int(np.frexp(largest)[1]) if largest else 0
-    fraction = min(HEAD_FRACTION, _HEAD_BITS - whole)
-    if fraction < LOGIT_FRACTION:
-        raise PassError(head, f"has a weight or bias of {largest:g}; the integer head ends at 4096")
-    return fraction
 
 
 class _Quantizer:
@@ -131,6 +98,7 @@ class _Quantizer:
         self.gradients: dict[Any, Gradient] = {}
         self.scaled: dict[Any, ScaledGradient] = {}
         self.fixed: dict[Any, Any] = {}
+        self.of_head: set[Any] = set()
         self.visitors: dict[str, Callable[[Any], None]] = {
             "tiny.linear": self._linear,
             "tiny.softmax_cross_entropy": self._loss,
@@ -139,8 +107,11 @@ class _Quantizer:
             "tiny.scale_gradient": self._scale_gradient,
             "tiny.add_gradients": self._add_gradients,
             "tiny.global_average_pool_grad": self._pool_gradient,
+            **dict.fromkeys(WINDOW_GRADIENTS, self._window_gradient),
+            "tiny.reshape": self._reshape_gradient,
             "tiny.conv2d_input_grad": self._input_gradient,
             "tiny.conv2d_weight_update": self._weight_update,
+            "tiny.stochastic_conv2d_weight_update": self._weight_update,
             "tiny.bias_update": self._bias_update,
             "tiny.linear_weight_update": self._linear_weight_update,
         }
@@ -148,6 +119,8 @@ class _Quantizer:
     def visit(self, op: Any) -> bool:
         """Build the integer form of `op`; False where it stays as it is."""
         visitor = self.visitors.get(op.operation.name)
+        if op.operation.name == "tiny.reshape" and op.x not in self.gradients:
+            return False
         if visitor is None:
             if any(operand in self.gradients for operand in op.operands):
                 raise PassError(
@@ -196,6 +169,9 @@ class _Quantizer:
         kinds = mantissa_types(shape_of(op.gx))
         built = ops.IntegerSoftmaxCrossEntropyGrad(self._logits(op), op.label, *kinds)
         self._define(op, built)
+        source = producer(op.logits)
+        if source is not None and source.operation.name == "tiny.linear":
+            self.of_head.add(op.gx)
 
     def _linear_input_grad(self, op: Any) -> None:
         g, kinds = self._gradient(op, op.g), mantissa_types(shape_of(op.gx))
@@ -219,6 +195,18 @@ class _Quantizer:
         factor = g.factor / (height * width)
         self.gradients[op.gx] = replace(g, factor=factor, spread=op.gx.type, origin=op)
 
+    def _window_gradient(self, op: Any) -> None:
+        g = self._gradient(op, op.g)
+        if (g.mask is not None or g.spread is not None) and not stays_spread(op, g):
+            g = self._plain(op, g)
+        self.gradients[op.gx] = window_gradient(op, g)
+
+    def _reshape_gradient(self, op: Any) -> None:
+        g = self._gradient(op, op.x)
+        if g.mask is not None or g.spread is not None:
+            g = self._plain(op, g)
+        self.gradients[op.y] = reshaped_gradient(op, g)
+
     def _add_gradients(self, op: Any) -> None:
         a, b = (self._plain(op, self._gradient(op, value)) for value in (op.a, op.b))
         kinds = mantissa_types(shape_of(op.gx))
@@ -226,6 +214,11 @@ class _Quantizer:
         self._define(op, built)
 
     def _input_gradient(self, op: Any) -> None:
+        for weight in (op.w, op.trained):
+            if weight is not None and element_name(weight) == "f32":
+                raise PassError(
+                    op, "reads float32 masters; integer gradients need int16 or int8 weights"
+                )
         g = self._scaled(op, op.g)
         column = largest_column(op)
         built = ops.IntegerConv2DInputGrad(
@@ -245,49 +238,47 @@ class _Quantizer:
         self._define(op, built)
 
     def _weight_update(self, op: Any) -> None:
-        if element_name(op.parameter) != "i16":
-            raise PassError(
-                op,
-                f"updates {element_name(op.parameter)} weights; integer gradients need int16 "
-                "masters (--update int16)",
-            )
+        element = element_name(op.parameter)
+        if element not in STEP_UNITS:
+            raise PassError(op, f"updates {element} weights, for which there is no integer form")
         g = self._scaled(op, op.g)
-        scales = g.scales
-        channels = "output_channels" in op.attributes
-        if channels:
-            scales = scales[to_list(op.attributes["output_channels"])]
-        built = ops.IntegerConv2DWeightUpdate(
-            op.parameter,
-            op.x,
-            g.mantissas,
-            g.header,
-            op.rate,
-            _factors(op, scales, MASTER_UNIT),
-            **_attributes(op, _GEOMETRY),
-        )
-        if channels:
-            built.attributes["output_channels"] = op.attributes["output_channels"]
+        scales, kept = g.scales, {}
+        if "output_channels" in op.attributes:
+            kept = _attributes(op, ["output_channels"])
+            scales = scales[to_list(kept["output_channels"])]
+        operands = [op.parameter, op.x, g.mantissas, g.header, op.rate]
+        factors, shape = _factors(op, scales, STEP_UNITS[element]), _attributes(op, _GEOMETRY)
+        align = integer(weight_update_align(op, g.bits))
+        if "stream" in op.attributes:
+            operands.append(op.counter)
+            built = ops.IntegerStochasticConv2DWeightUpdate(
+                *operands, factors, align, op.stream, **shape
+            )
+        else:
+            align = align if element == "i8" else integer(0)
+            built = ops.IntegerConv2DWeightUpdate(*operands, factors, align=align, **shape)
+        for name, attribute in kept.items():
+            built.attributes[name] = attribute
         copy_layer(op, built)
 
     def _bias_update(self, op: Any) -> None:
-        symbol = _symbol(op.parameter)
-        if element_name(op.parameter) != "i32":
-            raise PassError(op, f"updates a {element_name(op.parameter)} bias; expects i32")
-        fraction = self.fractions.get(symbol, 0)
-        g = self._head_gradient(op) if symbol in self.fractions else self._scaled(op, op.g)
-        align = 31 - (g.bits - 1) - ceil_log2(gradient_pixels(op.g))
+        fraction = self.fractions.get(_symbol(op.parameter), 0)
+        g = self._head_gradient(op) if op.g in self.of_head else self._scaled(op, op.g)
+        align = max(31 - (g.bits - 1) - ceil_log2(gradient_pixels(op.g)), 0)
+        align = 0 if element_name(op.parameter) == "f32" else align
         factors = _factors(op, g.scales, 2.0**fraction)
         copy_layer(
             op,
             ops.IntegerBiasUpdate(
-                op.parameter, g.mantissas, g.header, op.rate, factors, integer(max(align, 0))
+                op.parameter, g.mantissas, g.header, op.rate, factors, integer(align)
             ),
         )
 
     def _linear_weight_update(self, op: Any) -> None:
         x, g = _quantized_input(op, op.x), self._gradient(op, op.g)
         self._refuse_hidden(op, g)
-        unit = 2.0 ** self._fraction(op.parameter) * g.factor * quantization(x)[0]
+        fraction = self.fractions.get(_symbol(op.parameter), 0)
+        unit = 2.0**fraction * g.factor * quantization(x)[0]
         factors = _factors(op, np.ones(shape_of(op.parameter)[0]), unit)
         copy_layer(
             op,
@@ -356,6 +347,7 @@ def _bits_of(reader: Any) -> int:
     limits: dict[str, Callable[[Any], int]] = {
         "tiny.conv2d_input_grad": input_gradient_bits,
         "tiny.conv2d_weight_update": weight_update_bits,
+        "tiny.stochastic_conv2d_weight_update": weight_update_bits,
         "tiny.bias_update": bias_update_bits,
     }
     limit = limits.get(reader.operation.name)

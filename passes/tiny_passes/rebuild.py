@@ -43,7 +43,7 @@ def replace(op: Any, replacement: Any) -> None:
 
 
 def without_mask(op: Any) -> Any:
-    """Replace a `conv2d` or `add` whose mask has no use by one without; returns the new op."""
+    """Replace an op whose mask (its second result) has no use by one without; the new op."""
     sizes = ir.DenseI32ArrayAttr.get([1, 0])
     plain = rebuilt(op, results=[op.results[0].type], attributes={"resultSegmentSizes": sizes})
     op.results[0].replace_all_uses_with(plain.results[0])

@@ -53,31 +53,65 @@ def _unit_scales(update: Any, reader: Any) -> tuple[Doubles, Doubles]:
     return scales, scales
 
 
-def _factors(update: Any, qas: bool, powers_of_two: bool, cap: float) -> NDArray[np.float32]:
+def _factors(update: Any, qas: bool, cap: float) -> Doubles:
     units, weight_scales = _unit_scales(update, _forward_user(update))
     live = weight_scales >= DEAD_SCALE
     factors = np.zeros_like(units)
     factors[live] = units[live] ** -2.0 if qas else 1.0
-    factors = np.minimum(factors, cap)
-    if powers_of_two:
-        limit = math.floor(math.log2(cap))
-        exponents = np.minimum(np.rint(np.log2(factors[live])), limit)
-        factors[live] = np.exp2(exponents)
-    return factors.astype(np.float32)
+    return np.minimum(factors, cap)
+
+
+def _rounded(factors: Doubles, cap: float) -> Doubles:
+    """The nearest powers of two up to `cap`; 0 stays."""
+    live = factors > 0
+    exponents = np.minimum(np.rint(np.log2(factors[live])), math.floor(math.log2(cap)))
+    rounded = np.zeros_like(factors)
+    rounded[live] = np.exp2(exponents)
+    return rounded
+
+
+def _make_uniform(updates: list[Any], factors: list[Doubles]) -> None:
+    """Give the live channels of all weights one factor, those of all biases another, in place.
+
+    Each is the geometric mean of what it replaces. Updates of linear layers stay.
+    """
+    kinds: dict[str, list[Doubles]] = {"weight": [], "bias": []}
+    for update, own in zip(updates, factors, strict=True):
+        reader = _forward_user(update)
+        if reader.operation.name != "tiny.linear":
+            kinds["bias" if reader.bias == update.operands[0] else "weight"].append(own)
+    for members in kinds.values():
+        live = [own[own > 0] for own in members]
+        if sum(map(len, live)):
+            mean = np.exp(np.log(np.concatenate(live)).mean())
+            for own in members:
+                own[own > 0] = mean
 
 
 @register_pass("tiny-rescale-gradients", anchor="func.func", only="train_step")
 def rescale_gradients(
-    step: Any, *, qas: bool = True, powers_of_two: bool = False, cap: float = DEFAULT_CAP
+    step: Any,
+    *,
+    qas: bool = True,
+    powers_of_two: bool = False,
+    uniform: bool = False,
+    cap: float = DEFAULT_CAP,
 ) -> None:
     """Fill `factors` of every update; without `qas` 1, and 0 for dead channels.
 
     `powers_of_two` rounds each factor to the nearest power of two (in the exponent), so that a
-    device can shift. Raises `InvalidOption` for a cap outside [2^-100, 2^100].
+    device can shift. `uniform` gives all weights one factor and all biases another, the geometric
+    means. Raises `InvalidOption` for a cap outside [2^-100, 2^100].
     """
     if not 2.0**-100 <= cap <= 2.0**100:
         raise InvalidOption(f"tiny-rescale-gradients: cap {cap!r} is outside [2^-100, 2^100]")
-    for op in body(step):
-        if op.operation.name in ("tiny.apply_update", "tiny.stochastic_update"):
-            op.attributes["factors"] = dense(_factors(op, qas, powers_of_two, cap))
+    names = ("tiny.apply_update", "tiny.stochastic_update")
+    updates = [op for op in body(step) if op.operation.name in names]
+    factors = [_factors(op, qas, cap) for op in updates]
+    if uniform:
+        _make_uniform(updates, factors)
+    for op, own in zip(updates, factors, strict=True):
+        op.attributes["factors"] = dense(
+            (_rounded(own, cap) if powers_of_two else own).astype(np.float32)
+        )
     step.attributes["tiny.stage"] = string("scaled")

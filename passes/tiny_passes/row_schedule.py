@@ -6,10 +6,12 @@ order. Of a hidden tensor only the newest rows are kept, as many as the window o
 high: the rows `[r s - p, r s - p + k)` of consecutive `r` never reach behind that.
 
 A single convolution is a chain of one, and the input gradient of a convolution is a row op as well.
+The input of a chain may arrive row by row too: then a ring of its newest rows is enough.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -37,10 +39,9 @@ class Window:
         """One more than the last input row that output rows up to `row` meet."""
         return min(max(row * self.stride - self.pad + self.kernel, 0), self.inputs)
 
-    @property
-    def ring_rows(self) -> int:
-        """How many of the newest input rows must be kept."""
-        return min(self.kernel, self.inputs)
+    def rows_for(self, band: int) -> int:
+        """How many of the newest input rows must be kept to compute `band` rows at a time."""
+        return min(self.kernel + (band - 1) * self.stride, self.inputs)
 
 
 def window_of(conv: Any) -> Window:
@@ -99,60 +100,88 @@ def chain_of(block: Any) -> Chain:
     return Chain(convolutions, additions[0] if additions else None, gathers)
 
 
-def ring_shapes(chain: Chain) -> list[tuple[int, int, int]]:
-    """[rows, width, channels] of the ring of each hidden tensor, int8."""
+def ring_shapes(chain: Chain, bands: Sequence[int] = ()) -> list[tuple[int, int, int]]:
+    """[rows, width, channels] of the ring of each hidden tensor, int8.
+
+    `bands` says how many rows each convolution computes at a time: all of them one, if empty.
+    """
     shapes = []
-    for window, value in zip(chain.windows()[1:], chain.hidden, strict=True):
+    windows = chain.windows()
+    bands = bands or [1] * len(windows)
+    for window, band, value in zip(windows[1:], bands[1:], chain.hidden, strict=True):
         _, _, width, channels = shape_of(value)
-        shapes.append((window.ring_rows, width, channels))
+        shapes.append((window.rows_for(band), width, channels))
     return shapes
 
 
-def ring_offsets(chain: Chain) -> list[int]:
+def ring_offsets(chain: Chain, bands: Sequence[int] = ()) -> list[int]:
     """Bytes from the start of the scratch memory to each ring, and their total as the last."""
     offsets = [0]
-    for shape in ring_shapes(chain):
+    for shape in ring_shapes(chain, bands):
         offsets.append(offsets[-1] + _words(prod(shape)))
     return offsets
 
 
-def scratch_bytes(chain: Chain) -> int:
+def scratch_bytes(chain: Chain, bands: Sequence[int] = ()) -> int:
     """The scratch memory of the fused chain: its rings."""
-    return ring_offsets(chain)[-1]
+    return ring_offsets(chain, bands)[-1]
+
+
+def row_reads(windows: Sequence[Window], kept: Sequence[bool]) -> list[tuple[int, int]]:
+    """For each output row, [first, end) of the input rows that are read for it; (inputs, 0): none.
+
+    Of a chain's input. The rows of kept tensors that no output row needs are computed after the
+    last output row, and count as read for that one.
+    """
+    produced = [0] * len(windows)
+    nothing = windows[0].inputs, 0
+    read = nothing
+
+    def advance(stage: int, rows: int) -> None:
+        nonlocal read
+        while produced[stage] < rows:
+            row = produced[stage]
+            first, end = windows[stage].first(row), windows[stage].end(row)
+            if stage:
+                advance(stage - 1, end)
+            elif first < end:
+                read = min(read[0], first), max(read[1], end)
+            produced[stage] += 1
+
+    reads = []
+    for row in range(windows[-1].outputs):
+        read = nothing
+        advance(len(windows) - 1, row + 1)
+        if row + 1 == windows[-1].outputs:
+            for stage, keep in reversed(list(enumerate(kept))):
+                if keep:
+                    advance(stage, windows[stage].outputs)
+        reads.append(read)
+    return reads
 
 
 def lowest_rows(windows: Sequence[Window], kept: Sequence[bool]) -> list[int]:
     """For each output row, the lowest input row that is read for it or for any later row.
 
-    Of a chain's input; `inputs` where nothing is read any more. The rows of kept tensors that no
-    output row needs are computed after the last output row.
+    Of a chain's input; `inputs` where nothing is read any more.
     """
-    produced = [0] * len(windows)
-    reads: list[int] = []
+    firsts = [first for first, _ in row_reads(windows, kept)]
+    return list(accumulate(reversed(firsts), min))[::-1]
 
-    def advance(stage: int, rows: int) -> None:
-        while produced[stage] < rows:
-            row = produced[stage]
-            if stage:
-                advance(stage - 1, windows[stage].end(row))
-            elif windows[0].first(row) < windows[0].end(row):
-                reads.append(windows[0].first(row))
-            produced[stage] += 1
 
-    steps = []
-    for row in range(windows[-1].outputs):
-        reads = []
-        advance(len(windows) - 1, row + 1)
-        steps.append(min(reads, default=windows[0].inputs))
-    reads = []
-    for stage, keep in reversed(list(enumerate(kept))):
-        if keep:
-            advance(stage, windows[stage].outputs)
-    lowest, later = [], min(reads, default=windows[0].inputs)
-    for read in reversed(steps):
-        later = min(later, read)
-        lowest.append(later)
-    return lowest[::-1]
+def arrivals(windows: Sequence[Window], kept: Sequence[bool]) -> list[int]:
+    """For each output row of a chain, how many rows of its input must have arrived."""
+    return list(accumulate((end for _, end in row_reads(windows, kept)), max))
+
+
+def slots_needed(windows: Sequence[Window], kept: Sequence[bool]) -> int:
+    """The newest input rows that must be kept, where the input arrives as `arrivals` says.
+
+    Before output row `r` the rows up to `arrivals[r]` arrive; of those the ones from
+    `lowest_rows[r]` on are read then or later.
+    """
+    lowest, arrived = lowest_rows(windows, kept), arrivals(windows, kept)
+    return max(1, *(end - first for first, end in zip(lowest, arrived, strict=True)))
 
 
 def overwrite_distance(lowest: Sequence[int], inputs: int, x_row: int, y_row: int) -> int:

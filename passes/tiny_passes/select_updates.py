@@ -34,7 +34,7 @@ from tiny_dialect.bindings import ir
 from tiny_dialect.ops import AdvanceCounter, GatherChannels, Parameter
 from tiny_dialect.ops.convolution import geometry, input_channels, is_depthwise, trained_axis
 from tiny_dialect.ops.update import TRUNCATE
-from tiny_dialect.rounding import random_stream
+from tiny_dialect.rounding import first_count, random_stream
 from tiny_dialect.types import element_name, shape_of, tensor
 from tiny_passes.graph import body, copy_layer, parameters, producer, terminator, users
 from tiny_passes.layers import Layers, layers_of
@@ -65,8 +65,8 @@ def master(weight: NDArray[np.int8], update: Storage) -> NDArray[Any]:
     return weight.astype(np.float32) if update == "float32" else weight
 
 
-def chosen_channels(conv: Any, ratio: float) -> list[int]:
-    """The channels of a convolution's weight with the largest dequantized L2 norm, increasing.
+def ranked_channels(conv: Any) -> list[int]:
+    """The channels of a convolution's weight by dequantized L2 norm, the largest first.
 
     Input channels of each group, for a depthwise weight output channels.
     """
@@ -74,8 +74,13 @@ def chosen_channels(conv: Any, ratio: float) -> list[int]:
     real = weight * to_array(conv.weight_scales).reshape(-1, 1, 1, 1)
     axis = trained_axis(geometry(conv).groups, weight.shape)
     energy = (real**2).sum(axis=tuple(i for i in range(4) if i != axis))
-    count = chosen_count(len(energy), ratio)
-    return sorted(int(i) for i in np.argsort(-energy, kind="stable")[:count])
+    return [int(i) for i in np.argsort(-energy, kind="stable")]
+
+
+def chosen_channels(conv: Any, ratio: float) -> list[int]:
+    """The first of `ranked_channels`, in increasing order."""
+    ranked = ranked_channels(conv)
+    return sorted(ranked[: chosen_count(len(ranked), ratio)])
 
 
 def _parameter(value: Any) -> Any:
@@ -211,12 +216,12 @@ def _round_randomly(step: Any, seed: int) -> None:
         return
     if COUNTER in parameters(step):
         raise PassError(step, f"a parameter {COUNTER} exists already")
-    zero = dense(np.zeros(1, np.int32))
+    start = dense(np.array([first_count(seed)], np.int32))
     with step.location, ir.InsertionPoint.at_block_begin(step.regions[0].blocks[0]):
-        counter = Parameter(zero.type, string(COUNTER), zero)
+        counter = Parameter(start.type, string(COUNTER), start)
         counter.operation.attributes["trained"] = ir.UnitAttr.get()
     for number, update in enumerate(updates):
-        stream = integer(random_stream(seed, number))
+        stream = integer(random_stream(number))
         rebuilt(
             update,
             name="tiny.stochastic_update",

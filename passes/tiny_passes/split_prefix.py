@@ -21,7 +21,17 @@ from tiny_passes.prune_backward import remove_unused
 from tiny_passes.registry import PassError, register_pass
 
 PREFIX = "prefix"
-_FORWARD = ("tiny.conv2d", "tiny.add", "tiny.global_average_pool")
+_FORWARD = (
+    "tiny.conv2d",
+    "tiny.add",
+    "tiny.global_average_pool",
+    "tiny.max_pool2d",
+    "tiny.average_pool2d",
+    "tiny.mean",
+    "tiny.requantize",
+    "tiny.pad",
+    "tiny.reshape",
+)
 _PARAMETER = "tiny.parameter"
 
 

@@ -22,6 +22,7 @@ from tiny_dialect.errors import InvalidOption
 
 ALL = "all"
 MAX_FILE_BYTES = 1 << 20
+_LONGEST_TEXT = 200
 _REQUIRED, _OPTIONAL = ("name", "biases", "weights"), ("model",)
 
 
@@ -132,7 +133,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of `pairs`; JSON readers silently keep the last of two equal keys."""
     for key, times in Counter(key for key, _ in pairs).items():
         if times > 1:
-            raise InvalidOption("the key occurs twice", json.dumps(key))
+            raise InvalidOption("the key occurs twice", _key(key))
     return dict(pairs)
 
 
@@ -141,15 +142,17 @@ def _check_keys(scheme: dict[str, Any], source: str) -> None:
     for key in scheme:
         if key not in known:
             message = f"unknown key; a scheme has {', '.join(known)}"
-            raise InvalidOption(message, f"{source}: {json.dumps(key)}")
+            raise InvalidOption(message, f"{source}: {_key(key)}")
     for key in _REQUIRED:
         if key not in scheme:
-            raise InvalidOption("the key is missing", f"{source}: {json.dumps(key)}")
+            raise InvalidOption("the key is missing", f"{source}: {_key(key)}")
 
 
 def _text(value: Any, place: str) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidOption(f"expects a non-empty string, got {_shown(value)}", place)
+    if len(value) > _LONGEST_TEXT or not value.isprintable():
+        raise InvalidOption(f"expects {_LONGEST_TEXT} printable characters at most", place)
     return value
 
 
@@ -167,14 +170,14 @@ def _weights(value: Any, place: str) -> dict[str, float]:
         raise InvalidOption(f"expects an object of layer: ratio, got {_shown(value)}", place)
     seen: set[str] = set()
     for key, ratio in value.items():
-        here = f"{place}[{json.dumps(key)}]"
+        here = f"{place}[{_key(key)}]"
         canonical = str(int(key)) if _is_index(key) else key
         if canonical in seen:
-            raise InvalidOption(f"convolution {canonical} is named twice", here)
+            raise InvalidOption(f"convolution {canonical[:_LONGEST_TEXT]} is named twice", here)
         seen.add(canonical)
         if isinstance(ratio, bool) or not isinstance(ratio, int | float):
             raise InvalidOption(f"expects a ratio in (0, 1], got {_shown(ratio)}", here)
-        if not (math.isfinite(ratio) and 0 < ratio <= 1):
+        if not 0 < ratio <= 1:
             raise InvalidOption(f"ratio {_shown(ratio)} is outside (0, 1]", here)
     return {key: float(ratio) for key, ratio in value.items()}
 
@@ -185,7 +188,12 @@ def _is_index(key: str) -> bool:
 
 
 def _weight(key: str) -> str:
-    return f"weights[{json.dumps(key)}]"
+    return f"weights[{_key(key)}]"
+
+
+def _key(key: str) -> str:
+    """A key as JSON, cut where no layer is called like that."""
+    return json.dumps(key if len(key) <= _LONGEST_TEXT else key[:_LONGEST_TEXT] + "...")
 
 
 def _shown(value: Any) -> str:

@@ -6,8 +6,8 @@ was and of what it was. A file is replaced as a whole, so that a kill leaves the
 
 import io
 import json
+import math
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiny_dialect.errors import InvalidOption, TinyError
+from tiny_pipelines.npz_file import UnreadableArrays, read_npz
 
 _RECORD, _LOSSES, _STATE = "record", "losses", "state/"
 
@@ -64,16 +65,37 @@ def read_checkpoint(path: Path, run: dict[str, Any]) -> Checkpoint | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(path)
         record = json.loads(str(arrays[_RECORD]))
         found, rest, losses = record["run"], record["record"], arrays[_LOSSES]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, UnreadableArrays) as error:
         raise InvalidCheckpoint("is not a readable checkpoint", str(path)) from error
+    if not isinstance(found, dict) or not _is_record(rest, losses):
+        raise InvalidCheckpoint("is a damaged checkpoint; remove it to start afresh", str(path))
     if found != json.loads(json.dumps(run)):
         odd = sorted(key for key in {*found, *run} if found.get(key) != run.get(key))
+        named = ", ".join(key[:40] for key in odd[:3])
         raise InvalidCheckpoint(
-            f"is of another run: {', '.join(odd[:3])} differ; remove it to start afresh", str(path)
+            f"is of another run: {named} differ; remove it to start afresh", str(path)
         )
     state = {n.removeprefix(_STATE): a for n, a in arrays.items() if n.startswith(_STATE)}
     return Checkpoint(run, rest, losses, state)
+
+
+def _is_record(record: Any, losses: NDArray[Any]) -> bool:
+    """True for what a run writes: where it was, and as many losses as it says."""
+    if not isinstance(record, dict) or losses.ndim != 1 or losses.dtype != np.float64:
+        return False
+    step, epochs = record.get("step"), record.get("epochs")
+    if type(step) is not int or not 0 <= step <= len(losses) or not isinstance(epochs, list):
+        return False
+    seen: list[Any] = [e.get("samples") if isinstance(e, dict) else None for e in epochs]
+    before, seconds = record.get("before"), record.get("seconds")
+    return (
+        all(type(count) is int and 0 <= count <= len(losses) for count in seen)
+        and sum(seen) <= len(losses)
+        and isinstance(before, float)
+        and isinstance(seconds, float)
+        and math.isfinite(seconds)
+        and bool(np.isfinite(losses).all())
+    )

@@ -12,8 +12,6 @@ A uint8 pixel becomes `pixel - 128` where the model says so (`tiny.preprocess`),
 the usual scale 1/127.5 and zero point 0. Nothing here unpickles.
 """
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiny_dialect.errors import InvalidOption, TinyError
+from tiny_pipelines.npz_file import UnreadableArrays, read_npz
 
 Array = NDArray[Any]
 
@@ -30,16 +29,6 @@ _SHIFT_RULE = "pixel - 128"
 _TEST_FRACTION = 5
 _SAMPLE_NAMES = ("images", "x", "data")
 _LABEL_NAMES = ("labels", "y")
-# What np.load raises for a file that is cut, corrupt, pickled or larger than memory.
-_UNREADABLE = (
-    ValueError,
-    EOFError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 # Luma of ITU-R BT.601 in 1/256: integers, so the same everywhere.
 _LUMA = np.array([77, 150, 29], np.int64)
 
@@ -185,7 +174,7 @@ def resize_bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArra
 
 def load_dataset(path: Path) -> DataSet:
     """The data set in an `.npz` file; raises `InvalidData` that names the array and the reason."""
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     source = str(path)
     if (train := _pair(arrays, "train", source)) is not None:
         test = _pair(arrays, "test", source)
@@ -211,19 +200,14 @@ def load_dataset(path: Path) -> DataSet:
     return DataSet(train, test, classes, source)
 
 
-def _read_arrays(path: Path) -> dict[str, Array]:
+def read_arrays(path: Path) -> dict[str, Array]:
+    """All arrays of an `.npz` file by name; `InvalidData` for one that is unreadable."""
     try:
-        # Opened here, because np.load leaves a file that it cannot read open.
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.lib.npyio.NpzFile):
-                return {name: loaded[name] for name in loaded.files}
+        return read_npz(path)
     except OSError as error:
         raise InvalidData(error.strerror or str(error), str(path)) from error
-    except _UNREADABLE as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise InvalidData(f"is not a readable .npz: {reason}", str(path)) from error
-    raise InvalidData("is a single array, not an .npz with samples and labels", str(path))
+    except UnreadableArrays as error:
+        raise InvalidData(str(error), str(path)) from error
 
 
 def _names(prefix: str, names: tuple[str, ...]) -> list[str]:

@@ -17,6 +17,7 @@ from tiny_pipelines.datasets import DataSet, load_dataset, preprocessing_of, shu
 from tiny_pipelines.device_check import DeviceCheck
 from tiny_pipelines.host import HostModel
 from tiny_pipelines.iree import compile_host
+from tiny_pipelines.memory_modes import UndisturbedDevice
 from tiny_targets.emulate import Emulator
 from tiny_targets.firmware import load_image
 
@@ -41,6 +42,7 @@ class _DeviceRun:
         self.digest = hashlib.sha256()
         self.instructions = {"forward": 0, "step": 0}
         self.per_op: list[dict[str, Any]] = []
+        self.undisturbed: UndisturbedDevice | None = None
 
     def accuracy(self, count: int) -> float:
         """The fraction of the first `count` test samples that the device gets right."""
@@ -51,7 +53,10 @@ class _DeviceRun:
 
     def infer(self, sample: Array) -> Array:
         """The logits of one raw sample."""
-        logits = self.emulator.infer(self.prepare(sample))
+        x = self.prepare(sample)
+        logits = self.emulator.infer(x)
+        if self.undisturbed is not None:
+            self.undisturbed.follow_inference(x)
         assert self.emulator.last_call is not None
         self.instructions["forward"] = self.emulator.last_call.instructions
         return logits
@@ -62,6 +67,8 @@ class _DeviceRun:
         for index in order:
             x, label = self.sample(index)
             loss, logits = run(x, label, rate)
+            if self.undisturbed is not None:
+                self.undisturbed.follow_step(x, label, rate)
             self.losses.append(loss)
             self.digest.update(logits.tobytes())
         call = self.emulator.last_call
@@ -96,13 +103,16 @@ def run_device(
     seed: int,
     test: int,
     check: bool,
+    poison: bool = False,
+    access: bool = False,
     step: Progress,
 ) -> dict[str, Any]:
     """Run `steps` training steps of the image in `folder`; the fields of `tiny-run --json`.
 
     `module` is the planned module the image was built from. With `check` each step is compared with
     the semantics and the whole run with the host's. `test` samples give the accuracy before and
-    after. Raises `TinyError` for data that does not fit and for a fault in the emulator.
+    after. `poison` and `access` are the modes of `memory_monitor`, for the whole run. Raises
+    `TinyError` for data that does not fit and for a fault in the emulator.
     """
     dataset = load_dataset(data)
     function = main_function(module)
@@ -110,6 +120,10 @@ def run_device(
     if function.name.value != TRAIN_STEP and (steps or check):
         raise InvalidOption("the image only infers; use --steps 0 --test N", str(folder))
     run = _DeviceRun(folder, module, dataset)
+    if poison or access:
+        run.undisturbed = UndisturbedDevice(
+            folder, module, run.emulator, poison=poison, access=access
+        )
     order = list(islice(shuffled(len(dataset.train), seed), steps))
     checker = DeviceCheck(module, run.emulator) if check else None
     report: dict[str, Any] = {}
@@ -127,6 +141,8 @@ def run_device(
             report["accuracy"]["after"] = run.accuracy(test)
     elif steps:
         run.infer(dataset.train.samples[order[-1]])
+    if run.undisturbed is not None:
+        report["memory"] = run.undisturbed.figures().record()
     return {**_figures(run, order), **report}
 
 

@@ -275,7 +275,7 @@ def load_experiment(
     has no training step, and what `compile_host` raises.
     """
     from tiny_dialect.types import shape_of
-    from tiny_pipelines.iree import compile_host
+    from tiny_pipelines.host_loading import load_host
 
     known = functions(module)
     for name in ("train_step", "infer"):
@@ -286,6 +286,6 @@ def load_experiment(
     preprocessing = preprocessing_of(known.get("prefix", known["train_step"]))
     preprocessing.apply(data.train.samples[0])
     preprocessing.apply(data.test.samples[0])
-    model = HostModel(compile_host(module), threads=threads)
+    model = load_host(module, threads=threads)
     prefix = model.prefix if "prefix" in known else None
     return Experiment(model, preprocessing, data, report, SampleInputs(preprocessing, prefix))

@@ -20,10 +20,10 @@ from tiny_dialect.attributes import to_array, to_list
 from tiny_dialect.errors import InvalidOption
 from tiny_dialect.semantics import initial_state, run
 from tiny_dialect.semantics.backward import channel_sums, weight_gradient
-from tiny_dialect.semantics.update import MASTER_UNIT
-from tiny_dialect.types import quantization
+from tiny_dialect.types import element_name, quantization
 from tiny_passes.graph import TRAIN_STEP, find_function, users
 from tiny_passes.prune_backward import UPDATES, updated_symbol
+from tiny_passes.quantize_gradients import STEP_UNITS
 
 Array = NDArray[Any]
 Updates = dict[str, Array]
@@ -64,9 +64,11 @@ def _real_update(op: Any, operands: list[Array]) -> Array:
     """`factors * gradient` in real units, float64."""
     name = op.operation.name.removeprefix("tiny.").removeprefix("integer_")
     integer = op.operation.name.startswith("tiny.integer_")
-    exponent = int(operands[-2][0]) if integer else 0
-    if name == "conv2d_weight_update":
+    exponent = int(operands[list(op.operands).index(op.g_header)][0]) if integer else 0
+    if name.removeprefix("stochastic_") == "conv2d_weight_update":
         gradient = weight_gradient(op, operands[1], operands[2], operands[0].shape)
+    elif name in ("apply_update", "stochastic_update"):
+        gradient = operands[1].astype(np.float64)
     elif name == "bias_update":
         gradient = channel_sums(operands[1])
     else:
@@ -88,9 +90,9 @@ def _unit(op: Any, integer: bool) -> Any:
         scales = to_array(reader.weight_scales)
         if reader.bias == parameter:
             return scales * quantization(reader.x)[0]
-        if "output_channels" in op.attributes:
-            scales = scales[to_list(op.attributes["output_channels"])]
-        return scales / (MASTER_UNIT if integer else 1)
+        if reader.w != parameter and reader.groups.value > 1:  # some output channels are trained
+            scales = scales[to_list(reader.attributes["trained_channels"])]
+        return scales / (STEP_UNITS[element_name(parameter)] if integer else 1)
     return 1.0
 
 
@@ -139,7 +141,8 @@ def _trained_head(model: bytes, name: str, classes: int | None, data: Any, steps
     from tiny_pipelines.training import TrainingOptions, build_training_step
 
     module = import_bytes(model, name, classes, 0)
-    step = build_training_step(module, TrainingOptions("classifier-only"), until="scheduled")
+    options = TrainingOptions("classifier-only", gradients="float32")
+    step = build_training_step(module, options, until="scheduled")
     experiment = load_experiment(step, data)
     if steps:
         experiment.train(TrainingPlan(steps=steps, rate=0.4 / 256, schedule="constant"))

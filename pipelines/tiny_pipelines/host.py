@@ -20,9 +20,12 @@ class HostModel:
 
     `vmfb` comes from `tiny_pipelines.iree.compile_host`. With `threads=1` kernels run on the
     calling thread; more threads run parts of a kernel side by side, with the same results.
+    `initial` is what training starts from, by default what the module was compiled with.
     """
 
-    def __init__(self, vmfb: bytes, *, threads: int = 1) -> None:
+    def __init__(
+        self, vmfb: bytes, *, threads: int = 1, initial: Mapping[str, Array] | None = None
+    ) -> None:
         from iree import runtime
 
         if threads < 1:
@@ -38,6 +41,9 @@ class HostModel:
             for name in module.function_names
             if not name.startswith("__") and (function := module.lookup_function(name)) is not None
         }
+        self._initial = initial
+        if initial is not None:
+            self.load_state(initial)
 
     def call(self, name: str, *arguments: Any) -> list[Array]:
         """The results of any exported function, as arrays of this process."""
@@ -69,6 +75,11 @@ class HostModel:
     def prefix(self, x: Array) -> tuple[Array, ...]:
         """What the layers before the first trained one make of an int8 NHWC input."""
         return tuple(self.call("prefix", x))
+
+    @property
+    def has_prefix(self) -> bool:
+        """True where what no training changes is a function of its own."""
+        return "prefix" in self._functions
 
     @property
     def accumulates(self) -> bool:
@@ -109,7 +120,10 @@ class HostModel:
 
     def reset(self) -> None:
         """Put every trained parameter back to its initial value."""
-        self.call("reset")
+        if self._initial is None:
+            self.call("reset")
+        else:
+            self.load_state(self._initial)
 
 
 def _several(x: Array | tuple[Array, ...]) -> tuple[Array, ...]:

@@ -5,6 +5,7 @@ fifth image of a class (in order of the file names) becomes the test split. Labe
 in alphabetical order. Reading images needs Pillow: `pip install 'tiny-training-compiler[images]'`.
 """
 
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ Pairs = list[tuple[Path, int]]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".webp")
 _TEST_EVERY = 5
+_MOST_PIXELS = 1 << 25
 _TRAIN, _TEST = "train", "test"
 
 
@@ -113,14 +115,23 @@ def _pillow() -> Any:
     return Image
 
 
+def _unreadable(opener: Any) -> tuple[type[Exception], ...]:
+    """What Pillow raises for files that are damaged, or far larger than they look."""
+    bombs = (opener.DecompressionBombError, opener.DecompressionBombWarning)
+    plain = (OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError, TypeError)
+    return (*plain, *bombs, KeyError, IndexError, NotImplementedError, struct.error)
+
+
 def _read(opener: Any, file: Path, size: tuple[int, int] | None) -> Array:
     """The uint8 image [H, W, 3] in a file."""
     try:
         with opener.open(file) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
             rgb = image.convert("RGB")
             if size is not None and rgb.size != (size[1], size[0]):
                 rgb = rgb.resize((size[1], size[0]), opener.Resampling.BILINEAR)
             return np.asarray(rgb, np.uint8)
-    except (OSError, ValueError, SyntaxError, opener.DecompressionBombError) as error:
+    except _unreadable(opener) as error:
         reason = str(error).split("\n")[0]
         raise InvalidData(f"is not a readable image: {reason}", str(file)) from error

@@ -11,12 +11,14 @@ from typing import Any, Literal, get_args
 
 from tiny_dialect.bindings import ir
 from tiny_dialect.errors import InvalidOption
+from tiny_passes.plan_memory import Search
 from tiny_passes.registry import Observer, register_pipeline, run_pipeline
 from tiny_pipelines.inference import planning
 from tiny_pipelines.scheme import find_scheme_file
 
 Update = Literal["int16", "float32", "int8-stochastic", "int8", "int8-truncate"]
 Gradients = Literal["float32", "int16", "int8"]
+Rescaling = Literal["qas", "powers-of-two", "constant", "none"]
 
 STAGES = ("model", "train", "sparse", "scaled", "scheduled", "planned")
 
@@ -24,8 +26,8 @@ _PASSES = {
     "train": "tiny-differentiate",
     "sparse": "tiny-select-updates{{scheme={scheme} update={update} seed={seed}}},"
     "tiny-prune-backward",
-    "scaled": "tiny-rescale-gradients{{qas={qas}}}",
-    "scheduled": "{accumulate}{prefix}tiny-fuse-updates,{quantize}tiny-extract-inference,"
+    "scaled": "tiny-rescale-gradients{{{rescale}}}",
+    "scheduled": "{accumulate}{prefix}{fuse},{quantize}tiny-extract-inference,"
     "{memory}tiny-reorder",
     "planned": "{planning}",
 }
@@ -36,6 +38,28 @@ _QUANTIZE = {
     "int8": "tiny-quantize-gradients{bits=8},",
 }
 
+_RESCALE = {
+    "qas": "qas=true",
+    "powers-of-two": "qas=true powers-of-two=true",
+    "constant": "qas=true uniform=true",
+    "none": "qas=false",
+}
+
+_INTEGER_UPDATES = ("int16", "int8-stochastic", "int8")
+"""The update rules that take integer gradients."""
+
+
+def integer_objection(update: str) -> str | None:
+    """Why a step with these options cannot have integer gradients; None where it can."""
+    if update not in _INTEGER_UPDATES:
+        return f"integer gradients need --update {' or '.join(_INTEGER_UPDATES)}, got {update}"
+    return None
+
+
+def default_gradients(update: str) -> str:
+    """`int16` wherever the other options allow integer gradients, else `float32`."""
+    return "float32" if integer_objection(update) else "int16"
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -43,36 +67,50 @@ class TrainingOptions:
 
     `update` `int8-stochastic` halves the memory of the trained weights, with random numbers from
     `seed`; `int8` (to nearest) and `int8-truncate` are for comparison, both learn badly.
-    Integer `gradients` need int16 masters.
+    `gradients` are `float32`, `int16` or `int8`; without a choice those of `default_gradients`.
     `fuse_blocks` computes chains of convolutions row by row, `row_overlap` lets results overwrite
     rows that have been read; both only where that lowers the peak, and without changing a result.
+    `stream_input` lets the input arrive row by row: it never exists whole.
     `accumulate` sums gradients in state of their own until `@apply_updates` is called;
     `split_prefix` makes what training never changes a function of its own, for the host.
+    `rescaling` other than `qas` is for comparison: its factors rounded to `powers-of-two`, one
+    `constant` for all weights and one for all biases, `none` (as `qas=False`).
+    `search` `cp-sat` plans order and addresses together in `search_seconds` a function.
     """
 
     scheme: str
     update: str = "int16"
-    gradients: str = "float32"
+    gradients: str | None = None
     qas: bool = True
     fuse_blocks: bool = True
     row_overlap: bool = True
     seed: int = 0
     accumulate: bool = False
     split_prefix: bool = False
+    rescaling: str = "qas"
+    stream_input: bool = False
+    search: str = "greedy"
+    search_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         for name, value, choices in (
             ("update", self.update, get_args(Update)),
-            ("gradients", self.gradients, get_args(Gradients)),
+            ("gradients", self.gradient_type, get_args(Gradients)),
+            ("rescale", self.rescaling, get_args(Rescaling)),
+            ("search", self.search, get_args(Search)),
         ):
             if value not in choices:
                 raise InvalidOption(f"--{name} {value}: choose one of {', '.join(choices)}")
-        if self.accumulate and self.gradients != "float32":
-            raise InvalidOption("gradients are summed over samples in float32 only")
-        if self.gradients != "float32" and self.update != "int16":
-            raise InvalidOption(
-                f"--gradients {self.gradients} needs --update int16, got {self.update}"
-            )
+        if self.stream_input and self.split_prefix:
+            raise InvalidOption("a prefix of its own reads the input whole; it cannot be streamed")
+        objection = integer_objection(self.update)
+        if self.gradient_type != "float32" and objection:
+            raise InvalidOption(f"--gradients {self.gradient_type}: {objection}")
+
+    @property
+    def gradient_type(self) -> str:
+        """The arithmetic of the backward pass: what was chosen, or the default."""
+        return self.gradients or default_gradients(self.update)
 
 
 def pipeline_text(
@@ -91,19 +129,33 @@ def pipeline_text(
         "seed": options.seed,
         "accumulate": "tiny-accumulate-gradients," if options.accumulate else "",
         "prefix": "tiny-split-prefix," if options.split_prefix else "",
-        "qas": str(options.qas).lower(),
-        "quantize": _QUANTIZE[options.gradients],
+        "rescale": _RESCALE[options.rescaling if options.qas else "none"],
+        "fuse": fusing(options.gradient_type),
+        "quantize": _QUANTIZE[options.gradient_type],
         "memory": memory_passes(options),
-        "planning": planning(target),
+        "planning": planning(target, search_options(options)),
     }
     return ",".join(_PASSES[stage].format(**values) for stage in wanted)
+
+
+def fusing(gradients: str) -> str:
+    """The pass that fuses updates: all of them where gradients are integer, else by cost."""
+    return "tiny-fuse-updates{by_cost=true}" if gradients == "float32" else "tiny-fuse-updates"
+
+
+def search_options(options: TrainingOptions) -> str:
+    """The options of `tiny-plan-memory`; empty for the default search."""
+    if options.search == "greedy":
+        return ""
+    return f"search={options.search} seconds={options.search_seconds:g}"
 
 
 def memory_passes(options: TrainingOptions) -> str:
     """The passes that lower the peak, each followed by a comma."""
     overlap = str(options.row_overlap).lower()
+    stream = "tiny-stream-input," if options.stream_input else ""
     fuse = f"tiny-fuse-blocks{{row_overlap={overlap}}}," if options.fuse_blocks else ""
-    return fuse + ("tiny-overlap-rows," if options.row_overlap else "")
+    return stream + fuse + ("tiny-overlap-rows," if options.row_overlap else "")
 
 
 def build_training_step(
@@ -132,7 +184,7 @@ def _named(
     *,
     scheme: str,
     update: str = "int16",
-    gradients: str = "float32",
+    gradients: str | None = None,
     qas: bool = True,
     fuse_blocks: bool = True,
     row_overlap: bool = True,

@@ -76,7 +76,11 @@ def _cached_build(kernels: Sequence[Kernel], target: Target, *, static: bool) ->
     # This file says what goes around the kernels, so it is part of the key.
     wrapping = Path(__file__).read_text()
     flags = (wrapping, *_COMMON_FLAGS, *target.iree_flags, f"static={static}")
-    texts = [part for kernel in kernels for part in (kernel.name, kernel.text, *kernel.accesses)]
+    texts = [
+        part
+        for kernel in kernels
+        for part in (kernel.name, kernel.text, *kernel.accesses, str(kernel.steps))
+    ]
     key = digest(version.VERSION, str(len(flags)), *flags, *texts)
     return cached("kernels", key, lambda: _build(kernels, target, static=static))
 
@@ -238,7 +242,9 @@ def _parse(kernel: Kernel) -> tuple[Any, Any]:
 def _layout(kernel: Kernel) -> str:
     flags = {"read": ", ReadOnly", "write": "", "read_write": ""}
     bindings = ", ".join(
-        f"#hal.pipeline.binding<storage_buffer{flags[access]}>" for access in kernel.accesses
+        f"#hal.pipeline.binding<storage_buffer{flags[access]}>"
+        for access in kernel.accesses
+        if access in flags
     )
     return f"#hal.pipeline.layout<bindings = [{bindings}]>"
 
@@ -247,29 +253,35 @@ def _export(kernel: Kernel, ordinal: int) -> str:
     return (
         f"hal.executable.export public @{kernel.name} ordinal({ordinal}) layout({_layout(kernel)}) "
         "count(%device: !hal.device) -> (index, index, index) {\n"
-        "  %c1 = arith.constant 1 : index\n  hal.return %c1, %c1, %c1 : index, index, index\n}\n"
+        f"  %steps = arith.constant {kernel.steps} : index\n  %c1 = arith.constant 1 : index\n"
+        "  hal.return %steps, %c1, %c1 : index, index, index\n}\n"
     )
 
 
 def _shell(kernel: Kernel, types: Sequence[str]) -> str:
-    """The exported function without its body: one subspan an argument."""
+    """The exported function without its body: one subspan an argument; a step is a workgroup."""
     layout = _layout(kernel)
-    subspans = "".join(
-        f"  %{i} = hal.interface.binding.subspan layout({layout}) binding({i}) alignment(4) "
-        f"offset(%c0) : {type_}\n"
-        for i, type_ in enumerate(types)
-    )
+    arguments, binding = "", 0
+    for i, (type_, access) in enumerate(zip(types, kernel.accesses, strict=True)):
+        if access == "step":
+            arguments += f"  %{i} = hal.interface.workgroup.id[0] : {type_}\n"
+            continue
+        arguments += (
+            f"  %{i} = hal.interface.binding.subspan layout({layout}) binding({binding}) "
+            f"alignment(4) offset(%c0) : {type_}\n"
+        )
+        binding += 1
     attributes = (
         "translation_info = #iree_codegen.translation_info<pipeline = #iree_codegen.no_pipeline>"
     )
     return (
         f"func.func @{kernel.name}() attributes {{{attributes}}} {{\n"
-        f'  %c0 = arith.constant 0 : index\n{subspans}  return\n}} loc("{kernel.name}")\n'
+        f'  %c0 = arith.constant 0 : index\n{arguments}  return\n}} loc("{kernel.name}")\n'
     )
 
 
 def _move_body(function: Any, shell: Any) -> None:
-    """Move the ops of `function` into `shell`, arguments replaced by its subspans."""
+    """Move the ops of `function` into `shell`, arguments replaced by what `_shell` put there."""
     block = function.regions[0].blocks[0]
     *head, end = list(shell.operation.regions[0].blocks[0].operations)
     for argument, subspan in zip(list(block.arguments), head[1:], strict=True):

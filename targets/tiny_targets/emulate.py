@@ -8,7 +8,8 @@ import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import Any, Protocol
 
 import numpy as np
 from elftools.elf.elffile import ELFFile
@@ -18,6 +19,7 @@ from tiny_dialect.types import NUMPY_TYPES
 from tiny_targets.firmware import Image
 from tiny_targets.kernel_bench import KernelRun, run_kernel, run_kernels
 from tiny_targets.machine import PAGE, READ, WRITE, EmulationError, Machine
+from tiny_targets.row_feed import RowFeed
 from tiny_targets.schedule import Buffer, Command, Function
 from tiny_targets.target import unknown_name
 
@@ -42,6 +44,19 @@ class CallReport:
     """High-water mark since reset."""
 
 
+class Monitor(Protocol):
+    """Looks on while an emulator runs, between the commands of a function."""
+
+    def before_command(self, function: Function, number: int) -> None:
+        """Command `number` of `function` is about to start; the one before it has ended."""
+
+    def after_call(self, function: Function) -> None:
+        """The function has returned; its results have not been read yet."""
+
+    def require_clean(self, function: Function) -> None:
+        """Raise `EmulationError` for what the monitor has found since it was last asked."""
+
+
 class Emulator:
     """A board that runs an image, from reset on.
 
@@ -56,6 +71,9 @@ class Emulator:
         self._symbols = {symbol.name: int(symbol["st_value"]) for symbol in table.iter_symbols()}
         self._starts: list[int] = []
         self._observed: tuple[Function, Observer] | None = None
+        self._called: Function | None = None
+        self._feed: RowFeed | None = None
+        self.monitor: Monitor | None = None
         self.last_call: CallReport | None = None
         self.machine = self._load()
         self._hook_commands()
@@ -78,9 +96,10 @@ class Emulator:
         for region in regions[1:]:
             machine.map(region.base, region.size, READ)
             machine.write(region.base, bytes(contents[region]))
-        machine.map(board.sram.base, board.sram.size, READ | WRITE)
-        # Power-on contents of SRAM are arbitrary: nothing may rely on zeros.
-        machine.write(board.sram.base, bytes([0xC3]) * board.sram.size)
+        for sram in board.sram_regions:
+            machine.map(sram.base, sram.size, READ | WRITE)
+            # Power-on contents of SRAM are arbitrary: nothing may rely on zeros.
+            machine.write(sram.base, bytes([0xC3]) * sram.size)
         if board.target.isa == "arm":
             machine.map(_SYSTEM_CONTROL_PAGE, PAGE, READ | WRITE)
         return machine
@@ -88,10 +107,18 @@ class Emulator:
     def _hook_commands(self) -> None:
         entry = self._symbols["tiny_run_command"] & ~1
         self.machine.on_execute(entry, self._on_command)
+        if "device_rows" in self._symbols:
+            self.machine.on_execute(self._symbols["device_rows"] & ~1, self._on_rows)
 
     def _on_command(self) -> None:
         self._observe_last()
         self._starts.append(self.machine.instructions)
+        if self.monitor is not None and self._called is not None:
+            self.monitor.before_command(self._called, len(self._starts) - 1)
+
+    def _on_rows(self) -> None:
+        if self._feed is not None:
+            self._feed.on_request()
 
     def _observe_last(self) -> None:
         """Show the observer what the command that ran last has written."""
@@ -139,9 +166,24 @@ class Emulator:
 
     def read_state(self, symbol: str) -> np.ndarray:
         """A trained parameter, by its symbol, in its storage type."""
+        return self.read_buffer(self._state_buffer(symbol))
+
+    def write_state(self, symbol: str, value: np.ndarray) -> None:
+        """Replace a trained parameter; raises `InvalidOption` where shape or type differ."""
+        buffer = self._state_buffer(symbol)
+        expected = np.dtype(NUMPY_TYPES[buffer.element])
+        if value.dtype != expected or value.shape != tuple(buffer.shape):
+            raise InvalidOption(
+                f"expected {expected} {list(buffer.shape)}, got {value.dtype} {list(value.shape)}",
+                symbol,
+            )
+        place = self._base(buffer.space) + buffer.offset
+        self.machine.write(place, np.ascontiguousarray(value).tobytes())
+
+    def _state_buffer(self, symbol: str) -> Buffer:
         for buffer in self.image.schedule.state:
             if buffer.name == symbol:
-                return self.read_buffer(buffer)
+                return buffer
         raise unknown_name("trained parameter", symbol, [b.name for b in self.image.schedule.state])
 
     def read_buffer(self, buffer: Buffer) -> np.ndarray:
@@ -167,12 +209,18 @@ class Emulator:
         return self._symbols[("device_arena", "device_state", "tiny_constants")[space]]
 
     def _write_input(self, function: Function, x: np.ndarray) -> None:
-        buffer = function.arguments[0]
-        if x.dtype != NUMPY_TYPES[buffer.element] or x.nbytes != buffer.bytes:
+        buffer, stream = function.arguments[0], function.stream
+        shape = buffer.shape
+        if stream:
+            shape = (shape[0], stream.rows, *shape[2:])
+        if x.dtype != NUMPY_TYPES[buffer.element] or x.size != prod(shape):
             raise InvalidOption(
-                f"expects an input of {'x'.join(map(str, buffer.shape))} {buffer.element}, "
+                f"expects an input of {'x'.join(map(str, shape))} {buffer.element}, "
                 f"got {'x'.join(map(str, x.shape))} {x.dtype}"
             )
+        if stream:
+            self._feed = RowFeed(self.machine, function, stream, x)
+            return
         self.machine.write(
             self._base(buffer.space) + buffer.offset, np.ascontiguousarray(x).tobytes()
         )
@@ -186,16 +234,24 @@ class Emulator:
     ) -> None:
         self._starts.clear()
         self._observed = (function, observe) if function and observe else None
+        self._called = function
         before = self.machine.instructions
         stop = self._symbols["device_idle"] & ~1
         try:
             status = self.machine.call(self._symbols[symbol] & ~1, arguments, None, stop)
         except EmulationError as error:
+            self._require_clean()
             raise EmulationError(error.message, self._running(function)) from error
+        self._require_clean()
         if status:
             raise EmulationError(f"{symbol} returned status {status}", self._running(function))
+        if self._feed is not None and function is not None:
+            self._feed.require_complete()
+        self._feed = None
         self._observe_last()
         self._observed = None
+        if self.monitor is not None and function is not None:
+            self.monitor.after_call(function)
         ends = [*self._starts[1:], self.machine.instructions]
         costs = [end - start for start, end in zip(self._starts, ends, strict=bool(self._starts))]
         commands = function.commands if function else ()
@@ -205,6 +261,16 @@ class Emulator:
             tuple(zip(commands, costs, strict=True)),
             self.stack_bytes_used,
         )
+
+    def _require_clean(self) -> None:
+        if self.monitor is not None and self._called is not None:
+            self.monitor.require_clean(self._called)
+
+    def address_of(self, symbol: str) -> int:
+        """The address of a symbol of the image; raises `InvalidOption` where there is none."""
+        if symbol not in self._symbols:
+            raise unknown_name("symbol", symbol, self._symbols)
+        return self._symbols[symbol]
 
     def _running(self, function: Function | None) -> str:
         """The name of the command that was running."""

@@ -1,12 +1,13 @@
 """Link a schedule and its kernels into an image for one board, and account for every byte of it.
 
 SRAM from the bottom: stack, state, arena, data. An overflowing stack so leaves the SRAM and faults,
-rather than corrupting what was learned. Flash: vectors, code, read-only data, constants.
+rather than corrupting what was learned; `sram_layout` divides them where SRAM is in pieces. Flash:
+vectors, code, read-only data, constants.
 """
 
 import io
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -18,13 +19,24 @@ from tiny_dialect.errors import DoesNotFit, InvalidOption, TinyError
 from tiny_targets.boards import Board, from_record
 from tiny_targets.c_source import CONSTANTS_FILE, CSource, render, render_device
 from tiny_targets.codegen import CompiledKernels
+from tiny_targets.provenance import Origin, provenance
 from tiny_targets.schedule import Schedule
+from tiny_targets.sram_layout import (
+    ARENA,
+    PROGRAM,
+    STATE,
+    SramLayout,
+    choose_layout,
+    single_region,
+    sram_sections,
+)
 from tiny_targets.toolchain import compile_object, link
 
 STACK_BYTES = 2048
 MANIFEST = "manifest.json"
 ELF_FILE = "firmware.elf"
-_RUNTIME = ("tiny_runtime.h", "tiny_runtime.c", "start.c")
+_HEADERS = ("tiny_runtime.h", "tiny_state.h")
+_RUNTIME = (*_HEADERS, "tiny_runtime.c", "tiny_state.c", "start.c")
 
 
 @dataclass(frozen=True)
@@ -60,10 +72,13 @@ class Image:
     schedule: Schedule
     board: Board
     sizes: Sizes
+    linker_script: str = ""
+    """What it was linked by; empty for an image that was read back."""
 
 
 @cache
-def _runtime(name: str) -> str:
+def runtime_text(name: str) -> str:
+    """A file of the runtime in C."""
     return (resources.files("tiny_targets") / "runtime" / name).read_text()
 
 
@@ -74,12 +89,15 @@ def build_image(
     out_dir: Path | None = None,
     *,
     stack_bytes: int = STACK_BYTES,
+    origin: Origin | None = None,
+    companions: Mapping[str, bytes] | None = None,
 ) -> Image:
     """The image of `schedule` with its kernels for `board`; equal inputs give equal bytes.
 
     Into `out_dir`, where given, go the ELF, its manifest, the generated C, the runtime, the
-    kernels' object and the constants; nothing is left there on failure. Raises `DoesNotFit` with
-    the bytes missing.
+    kernels' object, the constants and the `companions`; nothing is left there on failure. The
+    manifest says what all that was made from (`origin`) and with. Raises `DoesNotFit` with the
+    bytes missing.
     """
     if compiled.target != board.target:
         have, want = compiled.target.name, board.target.name
@@ -94,21 +112,60 @@ def build_image(
         "kernels.o": compiled.object_file,
         **_objects(schedule, source, board),
     }
-    elf = link(board.target, objects, _script(board, stack_bytes), _entry(board))
-    image = Image(elf, schedule, board, measure(elf, stack_bytes))
-    _require_sram(schedule, board, image.sizes.sram)
+    image = _linked(schedule, board, objects, stack_bytes)
     _require_flash(image)
     if out_dir is not None:
-        _write(out_dir, image, source, compiled)
+        files = {**_files(image, source, compiled), **(companions or {})}
+        _write(out_dir, image, files, origin or Origin())
     return image
 
 
-def _entry(board: Board) -> str:
+def _linked(schedule: Schedule, board: Board, objects: dict[str, bytes], stack_bytes: int) -> Image:
+    """The image; where SRAM is in pieces it is linked again once all sizes are known."""
+    first = single_region(board)
+    image = _link(schedule, board, objects, stack_bytes, first)
+    layout = _layout(schedule, board, image.sizes)
+    return image if layout == first else _link(schedule, board, objects, stack_bytes, layout)
+
+
+def _link(
+    schedule: Schedule,
+    board: Board,
+    objects: dict[str, bytes],
+    stack_bytes: int,
+    layout: SramLayout,
+) -> Image:
+    script = linker_script(board, stack_bytes, layout)
+    elf = link(board.target, objects, script, entry_point(board))
+    return Image(elf, schedule, board, measure(elf, stack_bytes), script)
+
+
+def _layout(schedule: Schedule, board: Board, sizes: Sizes) -> SramLayout:
+    """Where everything fits; raises `DoesNotFit` where it does not."""
+    _require_sram(schedule, board, sizes.sram)
+    if not board.more_sram:
+        return single_region(board)
+    # Sections begin at multiples of 16.
+    program = sizes.stack + sizes.data_bss
+    needed = {PROGRAM: program, STATE: sizes.trainable, ARENA: sizes.arena}
+    layout = choose_layout(board, {name: -(-size // 16) * 16 for name, size in needed.items()})
+    if layout is None:
+        regions = " and ".join(_kib(region.size) for region in board.sram_regions)
+        raise DoesNotFit(
+            f"needs {_kib(sizes.sram)} of SRAM; {board.name} has {regions}, which do not join: "
+            f"neither arena {_kib(sizes.arena)} nor trainable {_kib(sizes.trainable)} can be cut; "
+            "choose a smaller scheme, --stream-input, or a board with one region"
+        )
+    return layout
+
+
+def entry_point(board: Board) -> str:
+    """The symbol that the reset of `board` runs."""
     return "device_start" if board.target.isa == "arm" else "device_reset"
 
 
 def _objects(schedule: Schedule, source: CSource, board: Board) -> dict[str, bytes]:
-    headers = {"tiny_runtime.h": _runtime("tiny_runtime.h").encode()}
+    headers = {name: runtime_text(name).encode() for name in _HEADERS}
     model_files = {
         **headers,
         f"{source.prefix}.h": source.header.encode(),
@@ -117,16 +174,22 @@ def _objects(schedule: Schedule, source: CSource, board: Board) -> dict[str, byt
     device = render_device(schedule, source.prefix)
     target = board.target
     return {
-        "start.o": compile_object(target, _runtime("start.c")),
-        "tiny_runtime.o": compile_object(target, _runtime("tiny_runtime.c"), files=headers),
+        "start.o": compile_object(target, runtime_text("start.c")),
+        "tiny_runtime.o": compile_object(target, runtime_text("tiny_runtime.c"), files=headers),
+        "tiny_state.o": compile_object(target, runtime_text("tiny_state.c"), files=headers),
         "model.o": compile_object(target, source.source, files=model_files),
         "device.o": compile_object(target, device, files=model_files),
     }
 
 
-def _script(board: Board, stack_bytes: int) -> str:
-    """The linker script; sizes are checked after the link, where the message can say more."""
-    flash, constants, sram = board.flash, board.constants, board.sram
+def linker_script(board: Board, stack_bytes: int, layout: SramLayout | None = None) -> str:
+    """The linker script; sizes are checked after the link, where the message can say more.
+
+    Without a `layout` all of SRAM's contents are in its first region. Start-up code leaves
+    `.persistent` alone.
+    """
+    flash, constants = board.flash, board.constants
+    sram = sram_sections(board, layout or single_region(board), stack_bytes)
     constants_start = "" if constants == flash else f"  . = 0x{constants.base:08X};\n"
     return f"""\
 SECTIONS {{
@@ -141,17 +204,7 @@ SECTIONS {{
   }}
   .constants : {{ *(.constants) . = ALIGN(16); }}
   __data_load = .;
-  . = 0x{sram.base:08X};
-  .stack (NOLOAD) : {{ __stack_bottom = .; . = . + {stack_bytes}; __stack_top = .; }}
-  .state (NOLOAD) : {{ *(.state) }}
-  .arena (NOLOAD) : {{ *(.arena) }}
-  . = ALIGN(4);
-  __data_start = .;
-  .data : AT(__data_load) {{ *(.data .data.*) *(.sdata .sdata.*) . = ALIGN(4); }}
-  __data_end = .;
-  __bss_start = .;
-  .bss (NOLOAD) : {{ *(.bss .bss.*) *(.sbss .sbss.*) *(COMMON) . = ALIGN(4); }}
-  __bss_end = .;
+{sram}\
   /DISCARD/ : {{ *(.ARM.exidx*) *(.eh_frame*) *(.comment) *(.note*) }}
 }}
 """
@@ -179,14 +232,14 @@ def _kib(size: int) -> str:
 
 
 def _require_sram(schedule: Schedule, board: Board, needed: int) -> None:
-    excess = needed - board.sram.size
+    excess = needed - board.sram_bytes
     if excess <= 0:
         return
     peaks = {name: function.peak for name, function in schedule.functions.items() if function.peak}
     peak = peaks.get("train_step") or next(iter(peaks.values()), "")
     where = f", which peaks at {peak}" if peak else ""
     raise DoesNotFit(
-        f"needs {_kib(needed)} of SRAM, {excess} bytes more than the {_kib(board.sram.size)} "
+        f"needs {_kib(needed)} of SRAM, {excess} bytes more than the {_kib(board.sram_bytes)} "
         f"of {board.name}: arena {_kib(schedule.arena_bytes)}{where}, trainable "
         f"{_kib(schedule.state_bytes)}; choose a smaller scheme, model or a larger board"
     )
@@ -205,28 +258,34 @@ def _require_flash(image: Image) -> None:
         )
 
 
-def _write(folder: Path, image: Image, source: CSource, compiled: CompiledKernels) -> None:
+def _files(image: Image, source: CSource, compiled: CompiledKernels) -> dict[str, bytes]:
+    """All that goes into a folder, without the manifest."""
+    device = render_device(image.schedule, source.prefix)
+    files = {
+        ELF_FILE: image.elf,
+        f"{source.prefix}.h": source.header.encode(),
+        f"{source.prefix}.c": source.source.encode(),
+        "device.c": device.encode(),
+        "firmware.ld": image.linker_script.encode(),
+        "kernels.o": compiled.object_file,
+        CONSTANTS_FILE: image.schedule.constants,
+        **{name: runtime_text(name).encode() for name in _RUNTIME},
+    }
+    if compiled.embedded_elf is not None:
+        files["kernels.elf"] = compiled.embedded_elf
+    return files
+
+
+def _write(folder: Path, image: Image, files: Mapping[str, bytes], origin: Origin) -> None:
     manifest = {
         "board": image.board.to_record(),
         "sizes": asdict(image.sizes),
         "schedule": image.schedule.manifest(),
+        **provenance(origin, files),
     }
-    device = render_device(image.schedule, source.prefix)
-    files = {
-        ELF_FILE: image.elf,
-        MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode(),
-        f"{source.prefix}.h": source.header.encode(),
-        f"{source.prefix}.c": source.source.encode(),
-        "device.c": device.encode(),
-        "firmware.ld": _script(image.board, image.sizes.stack).encode(),
-        "kernels.o": compiled.object_file,
-        CONSTANTS_FILE: image.schedule.constants,
-        **{name: _runtime(name).encode() for name in _RUNTIME},
-    }
-    if compiled.embedded_elf is not None:
-        files["kernels.elf"] = compiled.embedded_elf
+    written = {**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()}
     with _all_or_nothing(folder) as write:
-        for name, data in files.items():
+        for name, data in written.items():
             write(folder / name, data)
 
 

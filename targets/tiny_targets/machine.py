@@ -146,6 +146,19 @@ class Machine:
         kind = unicorn_const.UC_HOOK_MEM_READ | unicorn_const.UC_HOOK_MEM_WRITE
         self._watch(kind, _callbacks().check_alignment, self._misaligned)
 
+    def watch_memory(self, callback: str, data: ctypes.Structure) -> None:
+        """From now on each load and store calls `callback` of `runtime/watch.c` with `data`.
+
+        The caller keeps `data` alive.
+        """
+        kind = unicorn_const.UC_HOOK_MEM_READ | unicorn_const.UC_HOOK_MEM_WRITE
+        self._watch(kind, getattr(_callbacks(), callback), data)
+        self.engine.ctl_flush_tb()  # blocks translated before call nobody
+
+    def return_address(self) -> int:
+        """Where the function that has just been entered will return to."""
+        return int(self.engine.reg_read(_RETURN[self.target.isa])) & ~1
+
     @property
     def instructions(self) -> int:
         """Instructions executed so far."""
@@ -154,6 +167,23 @@ class Machine:
     def map(self, base: int, size: int, permissions: int) -> None:
         """Make `size` bytes (a multiple of the page) at `base` exist, zeroed."""
         self.engine.mem_map(base, size, permissions)
+
+    def map_registers(
+        self, base: int, read: Callable[[int], int], write: Callable[[int, int], None]
+    ) -> None:
+        """Put a page of word registers at `base`: `read(offset)` and `write(offset, value)`."""
+        self.engine.mmio_map(
+            base,
+            PAGE,
+            lambda _, offset, size, data: read(offset),
+            None,
+            lambda _, offset, size, value, data: write(offset, value),
+            None,
+        )
+
+    def stop(self) -> None:
+        """From within a callback: let the running `call` fail where it is."""
+        self.engine.emu_stop()
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at `address`."""
@@ -206,6 +236,10 @@ class Machine:
             count, address = int(found.count), int(found.first_address)
             found.count = 0
             raise EmulationError(f"{count} misaligned accesses, the first at 0x{address:08x}")
+
+    def argument(self, number: int) -> int:
+        """The word in an argument register: at the entry of a function, what it is called with."""
+        return int(self.engine.reg_read(_ARGUMENTS[self.target.isa][number]))
 
     def on_execute(self, address: int, callback: Callable[[], None]) -> None:
         """Call `callback` before each execution of the instruction at `address`."""

@@ -20,8 +20,11 @@ from tiny_dialect.attributes import to_array, to_list
 from tiny_dialect.bindings import ir
 from tiny_dialect.errors import InvalidModel
 from tiny_dialect.types import NUMPY_TYPES, element_name, shape_of, storage_bytes
+from tiny_passes.streamed import is_streamed, ring_rows, steps_of
+from tiny_targets.input_stream import Stream, read_stream
 from tiny_targets.kernels import build_call
-from tiny_targets.kernels.kernel import Kernel, Scratch, Table
+from tiny_targets.kernels.kernel import Kernel, Scratch, Step, Table
+from tiny_targets.model_hash import model_hash
 from tiny_targets.target import Target
 
 ARENA, STATE, CONSTANTS = range(3)
@@ -60,6 +63,8 @@ class Command:
     kernel: int
     bindings: tuple[tuple[int, int], ...]
     results: tuple[Buffer, ...] = ()
+    constant_bytes: tuple[int, ...] = ()
+    """For each binding that is a constant, in order, its size."""
 
     @property
     def name(self) -> str:
@@ -77,6 +82,8 @@ class Function:
     commands: tuple[Command, ...]
     peak: str = ""
     """The step that needs the most memory, in words."""
+    stream: Stream | None = None
+    """Where the input does not exist whole."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,8 @@ class Schedule:
     kernels: tuple[Kernel, ...] = ()
     """In ordinal order."""
     constants: bytes = b""
+    model_hash: int = 0
+    """Which network the trained state belongs to."""
 
     def manifest(self) -> dict[str, Any]:
         """What a reader of the image needs, as JSON values: places and commands, no constants."""
@@ -152,10 +161,12 @@ def _read_function(record: Mapping[str, Any]) -> Function:
                 item["kernel"],
                 tuple((space, offset) for space, offset in item["bindings"]),
                 tuple(_read_buffer(buffer) for buffer in item["results"]),
+                tuple(item["constant_bytes"]),
             )
             for item in record["commands"]
         ),
         peak=record["peak"],
+        stream=read_stream(record["stream"]),
     )
 
 
@@ -191,7 +202,7 @@ class _Builder:
         offsets = _integers(function.operation, "tiny.argument_offsets", len(block.arguments))
         argument_names = ("x", "label", "rate")
         arguments = tuple(
-            _buffer(argument_names[i] if i < 3 else f"argument{i}", ARENA, offset, argument)
+            _argument(argument_names[i] if i < 3 else f"argument{i}", offset, argument)
             for i, (argument, offset) in enumerate(zip(block.arguments, offsets, strict=True))
         )
         *body, end = block.operations
@@ -210,7 +221,8 @@ class _Builder:
         )
         attributes = function.attributes
         peak = attributes["tiny.arena_peak"].value if "tiny.arena_peak" in attributes else ""
-        return Function(name, arguments, results, tuple(commands), peak)
+        stream = _stream(block.arguments, [op.operation for op in body])
+        return Function(name, arguments, results, tuple(commands), peak, stream)
 
     def _parameter(self, op: Any) -> None:
         """Enter a trained parameter into the state; frozen ones reach flash when they are used."""
@@ -242,14 +254,15 @@ class _Builder:
 
     def _command(self, op: Any, argument_offsets: Sequence[int]) -> Command:
         call = build_call(op, self.target)
-        if len(call.arguments) > MAX_BINDINGS:
+        if len(call.arguments) > MAX_BINDINGS + (call.kernel.steps > 1):
             raise InvalidModel(
                 f"{op.name} needs {len(call.arguments)} buffers, at most {MAX_BINDINGS}", _where(op)
             )
         ordinal = self.ordinals.setdefault(call.kernel.name, len(self.ordinals))
         self.kernels[call.kernel.name] = call.kernel
         bindings = []
-        for argument in call.arguments:
+        memory = [argument for argument in call.arguments if not isinstance(argument, Step)]
+        for argument in memory:
             if isinstance(argument, Table):
                 content = np.ascontiguousarray(argument.array).tobytes()
                 bindings.append((CONSTANTS, self.constants.place(content)))
@@ -262,7 +275,12 @@ class _Builder:
             for i, result in enumerate(op.results)
         )
         kind = op.name.removeprefix("tiny.")
-        return Command(kind, _layer(op), ordinal, tuple(bindings), results)
+        sizes = tuple(
+            argument.array.nbytes if isinstance(argument, Table) else storage_bytes(argument)
+            for argument, (space, _) in zip(memory, bindings, strict=True)
+            if space == CONSTANTS
+        )
+        return Command(kind, _layer(op), ordinal, tuple(bindings), results, sizes)
 
     def _place(self, value: Any, argument_offsets: Sequence[int]) -> tuple[int, int]:
         """(space, offset) of a value of the function."""
@@ -288,6 +306,24 @@ def _buffer(name: str, space: int, offset: int, value: Any) -> Buffer:
     buffer = Buffer(name, space, offset, shape_of(value), element_name(value))
     assert buffer.bytes == storage_bytes(value)
     return buffer
+
+
+def _argument(name: str, offset: int, value: Any) -> Buffer:
+    """A whole argument, or the ring of a streamed one."""
+    if not is_streamed(value):
+        return _buffer(name, ARENA, offset, value)
+    count, _, *row = shape_of(value)
+    return Buffer(name, ARENA, offset, (count, ring_rows(value), *row), element_name(value))
+
+
+def _stream(arguments: Sequence[Any], body: Sequence[Any]) -> Stream | None:
+    """How the first argument arrives, where it is streamed."""
+    if not arguments or not is_streamed(arguments[0]):
+        return None
+    x = arguments[0]
+    commands = [op for op in body if op.name != "tiny.parameter"]
+    command = next(i for i, op in enumerate(commands) if x in list(op.operands))
+    return Stream(command, shape_of(x)[1], tuple(steps_of(x)))
 
 
 def _layer(op: Any) -> str:
@@ -347,4 +383,5 @@ def build_schedule(module: Any, target: Target) -> Schedule:
         initializers=tuple(builder.initializers),
         kernels=tuple(builder.kernels.values()),
         constants=bytes(builder.constants.data),
+        model_hash=model_hash(functions.get("infer") or functions["train_step"]),
     )

@@ -24,6 +24,10 @@ class Target:
     emulated_cpu: str
     """The constant of the emulator's CPU model."""
     linker_emulation: str
+    gnu_prefix: str
+    """What the names of a GNU toolchain begin with."""
+    gnu_flags: tuple[str, ...]
+    """The core and its float ABI, as GCC spells them."""
 
     def has(self, feature: str) -> bool:
         """True where the core has `feature`."""
@@ -33,6 +37,9 @@ class Target:
     def hard_float(self) -> bool:
         """True where floating-point arguments travel in FPU registers."""
         return "fpu" in self.features
+
+
+_GNU_FPU = {"vfp4d16sp": "fpv4-sp-d16", "fp_armv8d16sp": "fpv5-sp-d16"}
 
 
 def _arm(name: str, cpu: str, fpu: str, description: str, *features: str) -> Target:
@@ -51,6 +58,8 @@ def _arm(name: str, cpu: str, fpu: str, description: str, *features: str) -> Tar
         zig_cpu=f"{cpu.replace('-', '_')}+{fpu}",
         emulated_cpu=f"UC_CPU_ARM_{cpu.replace('-', '_').upper()}",
         linker_emulation="armelf",
+        gnu_prefix="arm-none-eabi-",
+        gnu_flags=(f"-mcpu={cpu}", "-mthumb", f"-mfpu={_GNU_FPU[fpu]}", "-mfloat-abi=hard"),
     )
 
 
@@ -72,6 +81,8 @@ def _riscv(name: str, letters: str, emulated_cpu: str, description: str) -> Targ
         zig_cpu="generic_rv32" + "".join(f"+{letter}" for letter in letters) + absent,
         emulated_cpu=emulated_cpu,
         linker_emulation="elf32lriscv",
+        gnu_prefix="riscv64-unknown-elf-",
+        gnu_flags=(f"-march=rv32i{letters}_zicsr", "-mabi=" + ("ilp32f" if is_float else "ilp32")),
     )
 
 

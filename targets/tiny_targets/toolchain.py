@@ -113,6 +113,16 @@ def compile_object(
     return cached("objects", digest(*parts), produce)
 
 
+def archive(objects: Mapping[str, bytes]) -> bytes:
+    """A static library of `objects` (name → bytes) with a symbol index; no dates, no owners."""
+    with tempfile.TemporaryDirectory() as folder_name:
+        folder = Path(folder_name)
+        for name, data in objects.items():
+            (folder / name).write_bytes(data)
+        _run(["ar", "rcsD", "--format=gnu", "library.a", *objects], folder)
+        return (folder / "library.a").read_bytes()
+
+
 def host_library(source: str) -> bytes:
     """A shared library of C text for the machine the compiler runs on."""
 

@@ -46,15 +46,30 @@ func.func @updates(%x: !x, %two: tensor<1x4x6x2x!quant.uniform<i8:f32, 0.5>>, %g
   %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<6x1x1x6xi16>} : () -> tensor<6x1x1x6xi16>
   %b = "tiny.parameter"() {symbol = "b", trained, value = dense<1> : tensor<6xi32>} : () -> tensor<6xi32>
   %d = "tiny.parameter"() {symbol = "d", trained, value = dense<1> : tensor<2x3x3x1xi16>} : () -> tensor<2x3x3x1xi16>
-  "tiny.integer_conv2d_weight_update"(%w, %x, %g, %h, %rate) {factors = dense<1.5> : tensor<6xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<6x1x1x6xi16>, !x, !g, !header, tensor<f32>) -> ()
+  "tiny.integer_conv2d_weight_update"(%w, %x, %g, %h, %rate) {align = 0 : i64, factors = dense<1.5> : tensor<6xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<6x1x1x6xi16>, !x, !g, !header, tensor<f32>) -> ()
   "tiny.integer_bias_update"(%b, %g, %h, %rate) {align = 11 : i64, factors = dense<2.5> : tensor<6xf32>} : (tensor<6xi32>, !g, !header, tensor<f32>) -> ()
-  "tiny.integer_conv2d_weight_update"(%d, %two, %g, %h, %rate) {factors = dense<1.0> : tensor<2xf32>, groups = 2 : i64, output_channels = array<i64: 1, 4>, pads = array<i64: 1, 1, 1, 1>, strides = array<i64: 1, 1>} : (tensor<2x3x3x1xi16>, tensor<1x4x6x2x!quant.uniform<i8:f32, 0.5>>, !g, !header, tensor<f32>) -> ()
+  "tiny.integer_conv2d_weight_update"(%d, %two, %g, %h, %rate) {align = 0 : i64, factors = dense<1.0> : tensor<2xf32>, groups = 2 : i64, output_channels = array<i64: 1, 4>, pads = array<i64: 1, 1, 1, 1>, strides = array<i64: 1, 1>} : (tensor<2x3x3x1xi16>, tensor<1x4x6x2x!quant.uniform<i8:f32, 0.5>>, !g, !header, tensor<f32>) -> ()
   return
 }
 // CHECK-LABEL: func.func @updates(
-// CHECK: "tiny.integer_conv2d_weight_update"({{.*}}) {factors = dense<1.500000e+00> : tensor<6xf32>, groups = 1 : i64
+// CHECK: "tiny.integer_conv2d_weight_update"({{.*}}) {align = 0 : i64, factors = dense<1.500000e+00> : tensor<6xf32>, groups = 1 : i64
 // CHECK: "tiny.integer_bias_update"({{.*}}) {align = 11 : i64, factors = dense<2.500000e+00> : tensor<6xf32>}
-// CHECK: "tiny.integer_conv2d_weight_update"({{.*}}) {factors = dense<1.000000e+00> : tensor<2xf32>, groups = 2 : i64, output_channels = array<i64: 1, 4>
+// CHECK: "tiny.integer_conv2d_weight_update"({{.*}}) {align = 0 : i64, factors = dense<1.000000e+00> : tensor<2xf32>, groups = 2 : i64, output_channels = array<i64: 1, 4>
+
+// Weights of one byte: to nearest, and at random. Float32 takes sums.
+func.func @other_storage(%x: !x, %g: !g, %h: !header, %rate: tensor<f32>, %n: tensor<1xi32>) {
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<6x1x1x6xi8>} : () -> tensor<6x1x1x6xi8>
+  %r = "tiny.parameter"() {symbol = "r", trained, value = dense<1> : tensor<6x1x1x6xi8>} : () -> tensor<6x1x1x6xi8>
+  %s = "tiny.parameter"() {symbol = "s", trained, value = dense<0.0> : tensor<6xf32>} : () -> tensor<6xf32>
+  "tiny.integer_conv2d_weight_update"(%w, %x, %g, %h, %rate) {align = 3 : i64, factors = dense<1.5> : tensor<6xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<6x1x1x6xi8>, !x, !g, !header, tensor<f32>) -> ()
+  "tiny.integer_stochastic_conv2d_weight_update"(%r, %x, %g, %h, %rate, %n) {align = 3 : i64, factors = dense<1.5> : tensor<6xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, stream = 4294967295 : i64, strides = array<i64: 1, 1>} : (tensor<6x1x1x6xi8>, !x, !g, !header, tensor<f32>, tensor<1xi32>) -> ()
+  "tiny.integer_bias_update"(%s, %g, %h, %rate) {align = 0 : i64, factors = dense<-1.0> : tensor<6xf32>} : (tensor<6xf32>, !g, !header, tensor<f32>) -> ()
+  return
+}
+// CHECK-LABEL: func.func @other_storage(
+// CHECK: "tiny.integer_conv2d_weight_update"({{.*}}) {align = 3 : i64, {{.*}} : (tensor<6x1x1x6xi8>
+// CHECK-NEXT: "tiny.integer_stochastic_conv2d_weight_update"({{.*}}) {align = 3 : i64, {{.*}}stream = 4294967295 : i64{{.*}} : (tensor<6x1x1x6xi8>
+// CHECK-NEXT: "tiny.integer_bias_update"({{.*}}) {align = 0 : i64, {{.*}} : (tensor<6xf32>
 
 // The head, from the features to the results of the step and back.
 func.func @head(%x: !features, %label: tensor<i32>, %rate: tensor<f32>) -> (tensor<f32>, tensor<1x3xf32>, tensor<1x1x1x6xi16>, tensor<1x1x1x6xi32>) {

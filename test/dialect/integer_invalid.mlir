@@ -87,11 +87,11 @@ func.func @integer_conv2d_input_grad(%g: tensor<1x2x2x3xi16>, %h: tensor<2xi32>,
 
 // -----
 
-// Only an i16 master is updated.
+// No weight is stored as i32.
 func.func @integer_conv2d_weight_update(%x: tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, %g: tensor<1x2x2x3xi16>, %h: tensor<2xi32>, %rate: tensor<f32>) {
-  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<3x1x1x3xi8>} : () -> tensor<3x1x1x3xi8>
-  // expected-error@+1 {{expects parameter of i16 elements}}
-  "tiny.integer_conv2d_weight_update"(%w, %x, %g, %h, %rate) {factors = dense<1.0> : tensor<3xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<3x1x1x3xi8>, tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, tensor<1x2x2x3xi16>, tensor<2xi32>, tensor<f32>) -> ()
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<3x1x1x3xi32>} : () -> tensor<3x1x1x3xi32>
+  // expected-error@+1 {{expects parameter of i8 or i16 or f32 elements}}
+  "tiny.integer_conv2d_weight_update"(%w, %x, %g, %h, %rate) {align = 0 : i64, factors = dense<1.0> : tensor<3xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<3x1x1x3xi32>, tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, tensor<1x2x2x3xi16>, tensor<2xi32>, tensor<f32>) -> ()
   return
 }
 
@@ -100,7 +100,7 @@ func.func @integer_conv2d_weight_update(%x: tensor<1x2x2x3x!quant.uniform<i8:f32
 func.func @integer_conv2d_weight_update(%x: tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, %g: tensor<1x2x2x3xi16>, %h: tensor<2xi32>, %rate: tensor<f32>) {
   %w = "tiny.parameter"() {symbol = "w", value = dense<1> : tensor<3x1x1x3xi16>} : () -> tensor<3x1x1x3xi16>
   // expected-error@+1 {{updates a parameter that is not marked trained}}
-  "tiny.integer_conv2d_weight_update"(%w, %x, %g, %h, %rate) {factors = dense<1.0> : tensor<3xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<3x1x1x3xi16>, tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, tensor<1x2x2x3xi16>, tensor<2xi32>, tensor<f32>) -> ()
+  "tiny.integer_conv2d_weight_update"(%w, %x, %g, %h, %rate) {align = 0 : i64, factors = dense<1.0> : tensor<3xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<3x1x1x3xi16>, tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, tensor<1x2x2x3xi16>, tensor<2xi32>, tensor<f32>) -> ()
   return
 }
 
@@ -109,7 +109,7 @@ func.func @integer_conv2d_weight_update(%x: tensor<1x2x2x3x!quant.uniform<i8:f32
 func.func @integer_conv2d_weight_update(%x: tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, %g: tensor<1x3x2x3xi16>, %h: tensor<2xi32>, %rate: tensor<f32>) {
   %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<3x1x1x3xi16>} : () -> tensor<3x1x1x3xi16>
   // expected-error@+1 {{expects a gradient of spatial shape (2, 2)}}
-  "tiny.integer_conv2d_weight_update"(%w, %x, %g, %h, %rate) {factors = dense<1.0> : tensor<3xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<3x1x1x3xi16>, tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, tensor<1x3x2x3xi16>, tensor<2xi32>, tensor<f32>) -> ()
+  "tiny.integer_conv2d_weight_update"(%w, %x, %g, %h, %rate) {align = 0 : i64, factors = dense<1.0> : tensor<3xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<3x1x1x3xi16>, tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, tensor<1x3x2x3xi16>, tensor<2xi32>, tensor<f32>) -> ()
   return
 }
 
@@ -117,7 +117,7 @@ func.func @integer_conv2d_weight_update(%x: tensor<1x2x2x3x!quant.uniform<i8:f32
 
 func.func @integer_bias_update(%g: tensor<1x2x2x3xi16>, %h: tensor<2xi32>, %rate: tensor<f32>) {
   %b = "tiny.parameter"() {symbol = "b", trained, value = dense<1.0> : tensor<3xf32>} : () -> tensor<3xf32>
-  // expected-error@+1 {{expects parameter of i32 elements}}
+  // expected-error@+1 {{expects align of 0 for an f32 parameter}}
   "tiny.integer_bias_update"(%b, %g, %h, %rate) {align = 1 : i64, factors = dense<1.0> : tensor<3xf32>} : (tensor<3xf32>, tensor<1x2x2x3xi16>, tensor<2xi32>, tensor<f32>) -> ()
   return
 }
@@ -185,5 +185,41 @@ func.func @dequantize_fixed(%x: tensor<1x1x1x2x!quant.uniform<i8:f32, 1.0>>) {
 func.func @fixed_to_float(%x: tensor<3xi32>) {
   // expected-error@+1 {{expects y of shape [3]}}
   %y = "tiny.fixed_to_float"(%x) : (tensor<3xi32>) -> tensor<1x3xf32>
+  return
+}
+
+// -----
+
+func.func @integer_stochastic_conv2d_weight_update(%x: tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, %g: tensor<1x2x2x3xi16>, %h: tensor<2xi32>, %rate: tensor<f32>, %n: tensor<1xi32>) {
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<3x1x1x3xi16>} : () -> tensor<3x1x1x3xi16>
+  // expected-error@+1 {{expects parameter of i8 elements}}
+  "tiny.integer_stochastic_conv2d_weight_update"(%w, %x, %g, %h, %rate, %n) {align = 0 : i64, factors = dense<1.0> : tensor<3xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, stream = 1 : i64, strides = array<i64: 1, 1>} : (tensor<3x1x1x3xi16>, tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, tensor<1x2x2x3xi16>, tensor<2xi32>, tensor<f32>, tensor<1xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @integer_stochastic_conv2d_weight_update(%x: tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, %g: tensor<1x2x2x3xi16>, %h: tensor<2xi32>, %rate: tensor<f32>, %n: tensor<2xi32>) {
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<3x1x1x3xi8>} : () -> tensor<3x1x1x3xi8>
+  // expected-error@+1 {{expects counter of shape [1], got tensor<2xi32>}}
+  "tiny.integer_stochastic_conv2d_weight_update"(%w, %x, %g, %h, %rate, %n) {align = 0 : i64, factors = dense<1.0> : tensor<3xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, stream = 1 : i64, strides = array<i64: 1, 1>} : (tensor<3x1x1x3xi8>, tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, tensor<1x2x2x3xi16>, tensor<2xi32>, tensor<f32>, tensor<2xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @integer_stochastic_conv2d_weight_update(%x: tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, %g: tensor<1x2x2x3xi16>, %h: tensor<2xi32>, %rate: tensor<f32>, %n: tensor<1xi32>) {
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<3x1x1x3xi8>} : () -> tensor<3x1x1x3xi8>
+  // expected-error@+1 {{expects align within [0, 31], got 32}}
+  "tiny.integer_stochastic_conv2d_weight_update"(%w, %x, %g, %h, %rate, %n) {align = 32 : i64, factors = dense<1.0> : tensor<3xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, stream = 1 : i64, strides = array<i64: 1, 1>} : (tensor<3x1x1x3xi8>, tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, tensor<1x2x2x3xi16>, tensor<2xi32>, tensor<f32>, tensor<1xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @integer_stochastic_conv2d_weight_update(%x: tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, %g: tensor<1x2x2x3xi16>, %h: tensor<2xi32>, %rate: tensor<f32>, %n: tensor<1xi32>) {
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<3x1x1x3xi8>} : () -> tensor<3x1x1x3xi8>
+  // expected-error@+1 {{expects a stream within [0, 2^32), got 4294967296}}
+  "tiny.integer_stochastic_conv2d_weight_update"(%w, %x, %g, %h, %rate, %n) {align = 0 : i64, factors = dense<1.0> : tensor<3xf32>, groups = 1 : i64, pads = array<i64: 0, 0, 0, 0>, stream = 4294967296 : i64, strides = array<i64: 1, 1>} : (tensor<3x1x1x3xi8>, tensor<1x2x2x3x!quant.uniform<i8:f32, 0.5>>, tensor<1x2x2x3xi16>, tensor<2xi32>, tensor<f32>, tensor<1xi32>) -> ()
   return
 }

@@ -9,24 +9,24 @@
 !x = tensor<1x8x4x8x!q>
 !y = tensor<1x4x2x4x!q>
 func.func @infer(%x: !x) -> !y {
-  %w = "tiny.parameter"() {symbol = "w", value = dense<1> : tensor<8x3x3x1xi8>} : () -> tensor<8x3x3x1xi8>
+  %w = "tiny.parameter"() {symbol = "w", value = dense<1> : tensor<8x3x3x8xi8>} : () -> tensor<8x3x3x8xi8>
   %b = "tiny.parameter"() {symbol = "b", value = dense<1> : tensor<8xi32>} : () -> tensor<8xi32>
   %v = "tiny.parameter"() {symbol = "v", value = dense<1> : tensor<4x1x1x8xi8>} : () -> tensor<4x1x1x8xi8>
   %c = "tiny.parameter"() {symbol = "c", value = dense<1> : tensor<4xi32>} : () -> tensor<4xi32>
-  %h = "tiny.conv2d"(%x, %w, %b) {clamp = array<i64: -128, 127>, groups = 8 : i64, layer = "depthwise", operandSegmentSizes = array<i32: 1, 1, 1, 0>, pads = array<i64: 1, 1, 1, 1>, resultSegmentSizes = array<i32: 1, 0>, strides = array<i64: 1, 1>, weight_scales = dense<0.5> : tensor<8xf64>} : (!x, tensor<8x3x3x1xi8>, tensor<8xi32>) -> !x
+  %h = "tiny.conv2d"(%x, %w, %b) {clamp = array<i64: -128, 127>, groups = 1 : i64, layer = "window", operandSegmentSizes = array<i32: 1, 1, 1, 0>, pads = array<i64: 1, 1, 1, 1>, resultSegmentSizes = array<i32: 1, 0>, strides = array<i64: 1, 1>, weight_scales = dense<0.5> : tensor<8xf64>} : (!x, tensor<8x3x3x8xi8>, tensor<8xi32>) -> !x
   %y = "tiny.conv2d"(%h, %v, %c) {clamp = array<i64: -128, 127>, groups = 1 : i64, layer = "pointwise", operandSegmentSizes = array<i32: 1, 1, 1, 0>, pads = array<i64: 0, 0, 0, 0>, resultSegmentSizes = array<i32: 1, 0>, strides = array<i64: 2, 2>, weight_scales = dense<0.5> : tensor<4xf64>} : (!x, tensor<4x1x1x8xi8>, tensor<4xi32>) -> !y
   return %y : !y
 }
 
 // CHECK-LABEL: func.func @infer(
-// CHECK:         "tiny.conv2d"{{.*}}layer = "depthwise"{{.*}}tiny.traversal = "rows"
+// CHECK:         "tiny.conv2d"{{.*}}layer = "window"{{.*}}tiny.traversal = "rows"
 // CHECK-NEXT:    "tiny.conv2d"{{.*}}layer = "pointwise"
 // CHECK-NOT:     tiny.traversal
 
 // PLAN-LABEL:  func.func @infer(
 // PLAN-SAME:     tiny.arena_bytes = 320 : i64
 // PLAN-SAME:     tiny.argument_offsets = array<i64: 64>
-// PLAN:          "tiny.conv2d"{{.*}}layer = "depthwise"{{.*}}tiny.offsets = array<i64: 0>
+// PLAN:          "tiny.conv2d"{{.*}}layer = "window"{{.*}}tiny.offsets = array<i64: 0>
 
 // -----
 
@@ -47,3 +47,24 @@ func.func @train_step(%g: !g) -> !g {
 // PLAN-SAME:     tiny.arena_bytes = 612 : i64
 // PLAN-SAME:     tiny.argument_offsets = array<i64: [[AT:[0-9]+]]>
 // PLAN:          "tiny.conv2d_input_grad"{{.*}}tiny.offsets = array<i64: [[AT]]>
+
+// -----
+
+// A depthwise convolution of the forward pass may do the same, whatever its stride: channel c of the
+// result only meets channel c of the input. Here a channel costs less than rows that keep apart.
+
+!q = !quant.uniform<i8:f32, 5.000000e-01:-3>
+!x = tensor<1x8x8x32x!q>
+!y = tensor<1x4x4x32x!q>
+func.func @infer(%x: !x) -> !y {
+  %w = "tiny.parameter"() {symbol = "w", value = dense<1> : tensor<32x3x3x1xi8>} : () -> tensor<32x3x3x1xi8>
+  %b = "tiny.parameter"() {symbol = "b", value = dense<1> : tensor<32xi32>} : () -> tensor<32xi32>
+  %y = "tiny.conv2d"(%x, %w, %b) {clamp = array<i64: -128, 127>, groups = 32 : i64, layer = "depthwise", operandSegmentSizes = array<i32: 1, 1, 1, 0>, pads = array<i64: 1, 1, 1, 1>, resultSegmentSizes = array<i32: 1, 0>, strides = array<i64: 2, 2>, weight_scales = dense<0.5> : tensor<32xf64>} : (!x, tensor<32x3x3x1xi8>, tensor<32xi32>) -> !y
+  return %y : !y
+}
+
+// CHECK-LABEL: func.func @infer(
+// CHECK:         "tiny.conv2d"{{.*}}layer = "depthwise"{{.*}}tiny.scratch_bytes = 64 : i64, tiny.traversal = "planes"
+
+// PLAN-LABEL:  func.func @infer(
+// PLAN-SAME:     tiny.arena_bytes = 2112 : i64

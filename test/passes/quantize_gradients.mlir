@@ -61,7 +61,7 @@ func.func @train_step(%x: !x, %label: tensor<i32>, %rate: tensor<f32>) -> (tenso
 // CHECK-NEXT:    "tiny.integer_bias_update"(%[[BB]], %[[GB]]#0, %[[GB]]#1, %[[RATE]]) {align = 14 : i64, factors = dense<4.000000e+00> : tensor<2xf32>, layer = "b"}
 // CHECK-NEXT:    %[[GX:.*]]:2 = "tiny.integer_conv2d_input_grad"(%[[GB]]#0, %[[GB]]#1, %[[BW]]) {{.*}}layer = "b", {{.*}}shift = 3 : i64
 // CHECK-NEXT:    %[[GA:.*]]:2 = "tiny.normalize_gradient"(%[[GX]]#0, %[[GX]]#1, %[[YA]]#1) {bits = 16 : i64, layer = "a", multipliers = dense<16384> : tensor<1xi16>, {{.*}}, scale = -14 : i64}
-// CHECK-NEXT:    "tiny.integer_conv2d_weight_update"(%[[AW]], %[[X]], %[[GA]]#0, %[[GA]]#1, %[[RATE]]) {factors = dense<[7.680000e+02, 0.000000e+00]> : tensor<2xf32>
+// CHECK-NEXT:    "tiny.integer_conv2d_weight_update"(%[[AW]], %[[X]], %[[GA]]#0, %[[GA]]#1, %[[RATE]]) {align = 0 : i64, factors = dense<[7.680000e+02, 0.000000e+00]> : tensor<2xf32>
 // CHECK-NEXT:    return %[[LOSS]], %[[LOGITS]]
 
 // NARROW-LABEL: func.func @train_step(
@@ -122,3 +122,71 @@ func.func @train_step(%x: !x, %label: tensor<i32>, %rate: tensor<f32>) -> (tenso
 // CHECK-NEXT:    %[[SUM:.*]]:2 = "tiny.integer_add_gradients"(%[[TRUNK]]#0, %[[TRUNK]]#1, %[[GX]]#0, %[[GX]]#1) {layer = "a"}
 // CHECK-NEXT:    %[[GA:.*]]:2 = "tiny.normalize_gradient"(%[[SUM]]#0, %[[SUM]]#1, %[[YA]]#1) {bits = 16
 // CHECK-NEXT:    "tiny.integer_bias_update"(%{{.*}}, %[[GA]]#0, %[[GA]]#1, %{{.*}}) {align = 4 : i64
+
+// -----
+
+// Weights of one byte: sums are shifted left as far as 32 bits allow, steps count in 2^-16.
+
+!x = tensor<1x2x2x2x!quant.uniform<i8:f32, 5.000000e-01:-3>>
+!g = tensor<1x2x2x2xf32>
+!mask = tensor<1x2x2x2xi1>
+func.func @train_step(%x: !x, %mask: !mask, %q: tensor<1x1x1x2x!quant.uniform<i8:f32, 0.5>>, %label: tensor<i32>, %rate: tensor<f32>) {
+  %n = "tiny.parameter"() {symbol = "n", trained, value = dense<0> : tensor<1xi32>} : () -> tensor<1xi32>
+  %v = "tiny.parameter"() {symbol = "v", trained, value = dense<1> : tensor<2x1x1x2xi8>} : () -> tensor<2x1x1x2xi8>
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<2x1x1x2xi8>} : () -> tensor<2x1x1x2xi8>
+  %logits = "tiny.dequantize"(%q) : (tensor<1x1x1x2x!quant.uniform<i8:f32, 0.5>>) -> tensor<1x1x1x2xf32>
+  %gl = "tiny.softmax_cross_entropy_grad"(%logits, %label) : (tensor<1x1x1x2xf32>, tensor<i32>) -> tensor<1x1x1x2xf32>
+  %gy = "tiny.global_average_pool_grad"(%gl) : (tensor<1x1x1x2xf32>) -> !g
+  %g = "tiny.scale_gradient"(%gy, %mask) {factor = 1.0 : f32, operandSegmentSizes = array<i32: 1, 1>} : (!g, !mask) -> !g
+  "tiny.stochastic_conv2d_weight_update"(%v, %x, %g, %rate, %n) {factors = dense<[1.0, 0.0]> : tensor<2xf32>, groups = 1 : i64, layer = "a", pads = array<i64: 0, 0, 0, 0>, stream = 77 : i64, strides = array<i64: 1, 1>} : (tensor<2x1x1x2xi8>, !x, !g, tensor<f32>, tensor<1xi32>) -> ()
+  "tiny.conv2d_weight_update"(%w, %x, %g, %rate) {factors = dense<1.0> : tensor<2xf32>, groups = 1 : i64, layer = "a", pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<2x1x1x2xi8>, !x, !g, tensor<f32>) -> ()
+  "tiny.advance_counter"(%n) : (tensor<1xi32>) -> ()
+  return
+}
+
+// CHECK-LABEL: func.func @train_step(
+// CHECK:         %[[N:.*]] = "tiny.parameter"() {symbol = "n"
+// CHECK:         %[[G:.*]]:2 = "tiny.normalize_gradient"({{.*}}) {bits = 16
+// CHECK-NEXT:    "tiny.integer_stochastic_conv2d_weight_update"(%{{.*}}, %{{.*}}, %[[G]]#0, %[[G]]#1, %{{.*}}, %[[N]]) {align = 6 : i64, factors = dense<[6.553600e+04, 0.000000e+00]> : tensor<2xf32>, {{.*}}stream = 77 : i64
+// CHECK-NEXT:    "tiny.integer_conv2d_weight_update"({{.*}}) {align = 6 : i64, factors = dense<6.553600e+04> : tensor<2xf32>
+// CHECK-NEXT:    "tiny.advance_counter"(%[[N]])
+
+// NARROW:         "tiny.integer_stochastic_conv2d_weight_update"({{.*}}) {align = 14 : i64
+
+// -----
+
+// Sums over samples stay float32; the head is fixed point in both functions, with fewer bits, and
+// its step counts in their units.
+
+!f = tensor<1x1x1x2x!quant.uniform<i8:f32, 0.5>>
+module {
+func.func @train_step(%q: !f, %label: tensor<i32>, %weight: tensor<f32>) {
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<0.5> : tensor<3x2xf32>} : () -> tensor<3x2xf32>
+  %b = "tiny.parameter"() {symbol = "b", trained, value = dense<0.0> : tensor<3xf32>} : () -> tensor<3xf32>
+  %ws = "tiny.parameter"() {symbol = "w.gradient", trained, value = dense<0.0> : tensor<3x2xf32>} : () -> tensor<3x2xf32>
+  %bs = "tiny.parameter"() {symbol = "b.gradient", trained, value = dense<0.0> : tensor<3xf32>} : () -> tensor<3xf32>
+  %x = "tiny.dequantize"(%q) : (!f) -> tensor<1x1x1x2xf32>
+  %logits = "tiny.linear"(%x, %w, %b) {layer = "head"} : (tensor<1x1x1x2xf32>, tensor<3x2xf32>, tensor<3xf32>) -> tensor<1x3xf32>
+  %g = "tiny.softmax_cross_entropy_grad"(%logits, %label) {layer = "head"} : (tensor<1x3xf32>, tensor<i32>) -> tensor<1x3xf32>
+  "tiny.bias_update"(%bs, %g, %weight) {factors = dense<-1.0> : tensor<3xf32>, layer = "head"} : (tensor<3xf32>, tensor<1x3xf32>, tensor<f32>) -> ()
+  "tiny.linear_weight_update"(%ws, %x, %g, %weight) {factors = dense<-1.0> : tensor<3xf32>, layer = "head"} : (tensor<3x2xf32>, tensor<1x1x1x2xf32>, tensor<1x3xf32>, tensor<f32>) -> ()
+  return
+}
+func.func @apply_updates(%rate: tensor<f32>) {
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<0.5> : tensor<3x2xf32>} : () -> tensor<3x2xf32>
+  %ws = "tiny.parameter"() {symbol = "w.gradient", trained, value = dense<0.0> : tensor<3x2xf32>} : () -> tensor<3x2xf32>
+  "tiny.apply_update"(%w, %ws, %rate) {factors = dense<1.0> : tensor<3xf32>, layer = "head"} : (tensor<3x2xf32>, tensor<3x2xf32>, tensor<f32>) -> ()
+  "tiny.clear"(%ws) : (tensor<3x2xf32>) -> ()
+  return
+}
+}
+
+// CHECK-LABEL: func.func @train_step(
+// CHECK:         {symbol = "w", trained, value = dense<131072> : tensor<3x2xi32>}
+// CHECK:         "tiny.integer_bias_update"({{.*}}) {align = 0 : i64, factors = dense<-1.000000e+00> : tensor<3xf32>, layer = "head"} : (tensor<3xf32>
+// CHECK-NEXT:    "tiny.integer_linear_weight_update"({{.*}}) {factors = dense<-5.000000e-01> : tensor<3xf32>, layer = "head"} : (tensor<3x2xf32>
+// CHECK-LABEL: func.func @apply_updates(
+// CHECK-NEXT:    {symbol = "w", trained, value = dense<131072> : tensor<3x2xi32>}
+// CHECK-NEXT:    {symbol = "w.gradient", trained, value = dense<0.000000e+00> : tensor<3x2xf32>}
+// CHECK-NEXT:    "tiny.apply_update"({{.*}}) {factors = dense<2.621440e+05> : tensor<3xf32>, layer = "head"} : (tensor<3x2xi32>, tensor<3x2xf32>, tensor<f32>)
+// CHECK-NEXT:    "tiny.clear"

@@ -67,11 +67,11 @@ func.func @train_step(%x: !x, %mask: tensor<1x2048x1024x1xi1>, %q: tensor<1x1x1x
 // -----
 
 func.func @train_step(%x: tensor<1x2x2x1x!quant.uniform<i8:f32, 0.5>>, %mask: tensor<1x2x2x1xi1>, %q: tensor<1x1x1x1x!quant.uniform<i8:f32, 0.5>>, %label: tensor<i32>, %rate: tensor<f32>) {
-  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1.0> : tensor<1x1x1x1xf32>} : () -> tensor<1x1x1x1xf32>
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<1x1x1x1xi32>} : () -> tensor<1x1x1x1xi32>
   %logits = "tiny.dequantize"(%q) : (tensor<1x1x1x1x!quant.uniform<i8:f32, 0.5>>) -> tensor<1x1x1x1xf32>
   %gl = "tiny.softmax_cross_entropy_grad"(%logits, %label) : (tensor<1x1x1x1xf32>, tensor<i32>) -> tensor<1x1x1x1xf32>
   %gy = "tiny.global_average_pool_grad"(%gl) : (tensor<1x1x1x1xf32>) -> tensor<1x2x2x1xf32>
-  // expected-error@+1 {{updates f32 weights; integer gradients need int16 masters (--update int16)}}
-  "tiny.conv2d_weight_update"(%w, %x, %gy, %rate) {factors = dense<1.0> : tensor<1xf32>, groups = 1 : i64, layer = "a", pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<1x1x1x1xf32>, tensor<1x2x2x1x!quant.uniform<i8:f32, 0.5>>, tensor<1x2x2x1xf32>, tensor<f32>) -> ()
+  // expected-error@+1 {{updates i32 weights, for which there is no integer form}}
+  "tiny.conv2d_weight_update"(%w, %x, %gy, %rate) {factors = dense<1.0> : tensor<1xf32>, groups = 1 : i64, layer = "a", pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<1x1x1x1xi32>, tensor<1x2x2x1x!quant.uniform<i8:f32, 0.5>>, tensor<1x2x2x1xf32>, tensor<f32>) -> ()
   return
 }

@@ -70,3 +70,21 @@ func.func @infer(%x: !q) -> (!c, !c, !c) {
 // CHECK-NEXT:    "tiny.global_average_pool"{{.*}}layer = "b"
 // CHECK-NEXT:    "tiny.gather_channels"{{.*}}layer = "c"
 // CHECK-NEXT:    "tiny.global_average_pool"{{.*}}layer = "c"
+
+// -----
+
+// No update stands before the loss, even where its operands are there earlier: a device that rejects
+// a loss has changed nothing.
+
+!f = tensor<1x1x8x2xf32>
+func.func @train_step(%g: !f, %logits: tensor<1x3xf32>, %label: tensor<i32>, %rate: tensor<f32>) -> (tensor<f32>, tensor<1x3xf32>) {
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<2xi32>} : () -> tensor<2xi32>
+  %loss = "tiny.softmax_cross_entropy"(%logits, %label) {layer = "loss"} : (tensor<1x3xf32>, tensor<i32>) -> tensor<f32>
+  "tiny.bias_update"(%w, %g, %rate) {factors = dense<1.0> : tensor<2xf32>, layer = "a"} : (tensor<2xi32>, !f, tensor<f32>) -> ()
+  return %loss, %logits : tensor<f32>, tensor<1x3xf32>
+}
+
+// CHECK-LABEL: func.func @train_step(
+// CHECK:         "tiny.softmax_cross_entropy"
+// CHECK:         "tiny.bias_update"
+// CHECK:         return

@@ -1,6 +1,7 @@
 // RUN: %tiny-opt %s -p tiny-rescale-gradients | FileCheck %s --check-prefixes=CHECK,QAS
 // RUN: %tiny-opt %s -p 'tiny-rescale-gradients{qas=false}' | FileCheck %s --check-prefixes=CHECK,PLAIN
 // RUN: %tiny-opt %s -p 'tiny-rescale-gradients{powers-of-two}' | FileCheck %s --check-prefixes=CHECK,POWERS
+// RUN: %tiny-opt %s -p 'tiny-rescale-gradients{uniform}' | FileCheck %s --check-prefixes=CHECK,UNIFORM
 // RUN: %tiny-opt %s -p 'tiny-rescale-gradients{cap=10}' | FileCheck %s --check-prefixes=CHECK,CAPPED
 // RUN: not %tiny-opt %s -p 'tiny-rescale-gradients{cap=0}' 2>&1 | FileCheck %s --check-prefix=CAP
 // RUN: not %tiny-opt %s -p 'tiny-rescale-gradients{cap=nan}' 2>&1 | FileCheck %s --check-prefix=CAP
@@ -37,6 +38,9 @@ func.func @train_step(%x: !x, %g: tensor<1x1x3x4xf32>, %gw: tensor<3x1x1x1xf32>,
 // POWERS:        "tiny.apply_update"{{.*}}factors = dense<[0.000000e+00, 1.600000e+01, 3.200000e+01]> : tensor<3xf32>
 // POWERS-NEXT:   "tiny.apply_update"{{.*}}factors = dense<[0.000000e+00, 1.600000e+01, 6.400000e+01, 1.280000e+02]> : tensor<4xf32>
 // POWERS-NEXT:   "tiny.apply_update"{{.*}}factors = dense<1.000000e+00> : tensor<2xf32>
+// UNIFORM:       "tiny.apply_update"{{.*}}factors = dense<[0.000000e+00, 2.000000e+01, 2.000000e+01]> : tensor<3xf32>
+// UNIFORM-NEXT:  "tiny.apply_update"{{.*}}factors = dense<[0.000000e+00, 46.784{{[0-9]*}}, 46.784{{[0-9]*}}, 46.784{{[0-9]*}}]> : tensor<4xf32>
+// UNIFORM-NEXT:  "tiny.apply_update"{{.*}}factors = dense<1.000000e+00> : tensor<2xf32>
 // CAPPED:        "tiny.apply_update"{{.*}}factors = dense<[0.000000e+00, 1.000000e+01, 1.000000e+01]> : tensor<3xf32>
 // CAPPED-NEXT:   "tiny.apply_update"{{.*}}factors = dense<[0.000000e+00, 1.000000e+01, 1.000000e+01, 1.000000e+01]> : tensor<4xf32>
 // CAP:           tiny-rescale-gradients: cap {{.*}} is outside [2^-100, 2^100]

@@ -153,13 +153,13 @@ def check_direction(value_at, base, gradient, rng):
     assert abs(slope - products.sum()) <= RELATIVE * np.abs(products).sum() + ABSOLUTE
 
 
-def check_rule(types, build, seed):
-    """The rule of the op that `build` makes, for each operand, at a random point."""
+def check_rule(types, build, seed, arrays=None):
+    """The rule of the op that `build` makes, for each operand, at a random point or at `arrays`."""
     rng = np.random.default_rng(seed)
     module, function = function_of(types, lambda *v: build(*v).results[0], "rule")
     op, g = apply_rule(function)
     assert module.operation.verify()
-    arrays = [random_array(rng, operand) for operand in op.operands]
+    arrays = arrays or [random_array(rng, operand) for operand in op.operands]
     upstream = random_array(rng, g)
     constant = residual(op, arrays)
     for index, gradient in enumerate(run(function, [*arrays, upstream])):

@@ -126,6 +126,56 @@ def add_updates(bench: Bench, layer: Layer, rate: int) -> None:
     bench.builders.append(build)
 
 
+def _update_inputs(bench: Bench, layer: Layer, low: int, high: int) -> tuple[int, int, int, Any]:
+    """(x, mantissas, header, factors) of an update of one layer; factors are 2^low to 2^high."""
+    rng = bench.rng
+    x = bench.activation(layer.x)
+    g, h = mantissas(bench, layer.y, 8 if rng.random() < 0.3 else 14)
+    factors = np.exp2(rng.uniform(low, high, layer.w[0])).astype(np.float32)
+    factors[rng.random(layer.w[0]) < 0.2] = 0.0
+    return x, g, h, dense(factors)
+
+
+def add_byte_updates(bench: Bench, layer: Layer, rate: int) -> None:
+    """Two int8 weights of one layer, to nearest and at random."""
+    x, g, h, factors = _update_inputs(bench, layer, 0, 60)
+    weight = stored_values(bench.rng, layer.w, "i8")
+    count = np.array([bench.rng.integers(-5, 5)], np.int32)
+    counter = bench.argument(types.tensor((1,), "i32"), count)
+    stream, align = (integer(int(bench.rng.integers(n))) for n in (2**32, 3))
+
+    def build(v: list[Any]) -> list[Any]:
+        near, random = (bench.parameter(weight, True) for _ in range(2))
+        operands = [v[x], v[g], v[h], v[rate]]
+        ops.IntegerConv2DWeightUpdate(near, *operands, factors, align=align, **layer.attributes())
+        ops.IntegerStochasticConv2DWeightUpdate(
+            random, *operands, v[counter], factors, align, stream, **layer.attributes()
+        )
+        return []
+
+    bench.builders.append(build)
+
+
+def add_sums(bench: Bench, layer: Layer, rate: int) -> None:
+    """Float32 parameters take the integer sums of weights, biases and a head."""
+    rng = bench.rng
+    x, g, h, factors = _update_inputs(bench, layer, -40, 60)
+    f = bench.activation((1, 1, 1, 7))
+    gl, hl = mantissas(bench, (1, 3))
+    weight = stored_values(rng, layer.w, "f32")
+    bias, head = (rng.normal(size=n).astype(np.float32) for n in (layer.w[0], (3, 7)))
+
+    def build(v: list[Any]) -> list[Any]:
+        w, b, hw = (bench.parameter(value, True) for value in (weight, bias, head))
+        ops.IntegerConv2DWeightUpdate(w, v[x], v[g], v[h], v[rate], factors, **layer.attributes())
+        ops.IntegerBiasUpdate(b, v[g], v[h], v[rate], factors, integer(0))
+        ones = dense(np.full(3, -1, np.float32))
+        ops.IntegerLinearWeightUpdate(hw, v[f], v[gl], v[hl], v[rate], ones)
+        return []
+
+    bench.builders.append(build)
+
+
 def add_gathered_depthwise_update(bench: Bench, rate: int) -> None:
     x = bench.activation((1, 6, 7, 3))
     g, h = mantissas(bench, (1, 3, 4, 5), 14)
@@ -197,6 +247,15 @@ def test_updates() -> None:
         add_gathered_depthwise_update(bench, rate)
 
     run(fill, 3)
+
+
+def test_other_storage() -> None:
+    def fill(bench: Bench, rate: int) -> None:
+        for _ in range(4):
+            add_byte_updates(bench, random_layer(bench.rng), rate)
+            add_sums(bench, random_layer(bench.rng), rate)
+
+    run(fill, 5)
 
 
 def test_heads() -> None:

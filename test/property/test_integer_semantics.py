@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_host_equals_semantics import Bench, random_layer
 from test_integer_host import (
+    add_byte_updates,
     add_gathered_depthwise_update,
     add_head,
     add_input_gradient,
     add_normalize,
     add_sum,
+    add_sums,
     add_updates,
 )
 
@@ -31,6 +33,7 @@ from tiny_dialect.block_float import (
     log2,
     round_shift,
     step_multipliers,
+    step_of,
     width_of,
 )
 from tiny_dialect.dialect import new_context
@@ -122,24 +125,69 @@ def input_gradient(op: Any, g: Any, head: Any, w: Any, trained: Any = None) -> t
     return np.reshape(moved, shape), int(head[0]) + shift
 
 
-def stepped(old: Any, sums: Any, op: Any, head: Any, rate: Any, align: int) -> Any:
+RANGES = {"int8": (-128, 127), "int16": (-(2**15), 2**15 - 1), "int32": (-(2**30), 2**30)}
+
+
+def stepped(
+    old: Any, sums: Any, op: Any, head: Any, rate: Any, align: int, words: Any = None
+) -> Any:
+    if old.dtype == np.float32:
+        return moved_in_float(old, sums, op, head, rate)
     factors, new = to_array(op.factors), old.copy()
-    low, high = (-(2**15), 2**15 - 1) if old.dtype == np.int16 else (-(2**30), 2**30)
+    low, high = RANGES[str(old.dtype)]
     for at in np.ndindex(old.shape):
         k = multiplier(factors[at[0]], rate, int(head[0]), align)
         step = rounded(Fraction(int(sums[at]) * 2**align * k, 2**32))
+        if words is not None:
+            step = math.floor(Fraction(step + (words[at] >> 16), 2**16))
+        elif old.dtype == np.int8:
+            step = rounded(Fraction(step, 2**16))
         if step:
             new[at] = max(low, min(high, int(old[at]) - step))
     return new
 
 
-def weight_update(op: Any, old: Any, x: Any, g: Any, head: Any, rate: Any) -> Any:
+def moved_in_float(old: Any, sums: Any, op: Any, head: Any, rate: Any) -> Any:
+    """Each operation rounded to float32 by itself."""
+    new, largest = old.copy(), np.finfo(np.float32).max
+    halves = int(head[0]) // 2, int(head[0]) - int(head[0]) // 2
+    powers = [np.float32(2.0 ** max(-126, min(127, half))) for half in halves]
+    with np.errstate(over="ignore", under="ignore"):
+        for at in np.ndindex(old.shape):
+            k = np.float32(to_array(op.factors)[at[0]]) * np.float32(rate)
+            k = min(max(k * powers[0] * powers[1], -largest), largest)
+            if sums[at]:
+                new[at] = old[at] - np.float32(int(sums[at])) * np.float32(k)
+    return new
+
+
+def weight_sums(op: Any, old: Any, x: Any, g: Any) -> Any:
     if "output_channels" in op.attributes:
         g = g[..., to_list(op.attributes["output_channels"])]
     zero, sums = quantization(op.x)[1], np.zeros(old.shape, np.int64)
     for out, into, at in taps(op, x.shape, old.shape, g.shape):
         sums[at] += int(g[out]) * (int(x[into]) - zero)
-    return stepped(old, sums, op, head, rate, 0)
+    return sums
+
+
+def weight_update(op: Any, old: Any, x: Any, g: Any, head: Any, rate: Any) -> Any:
+    sums = weight_sums(op, old, x, g)
+    return stepped(old, sums, op, head, rate, op.align.value)
+
+
+def stochastic_update(op: Any, old: Any, x: Any, g: Any, head: Any, rate: Any, counter: Any) -> Any:
+    key = mixed(op.stream.value ^ mixed(int(counter[0]) % 2**32))
+    words = [mixed(key + 0x9E3779B9 * i) for i in range(old.size)]
+    sums, drawn = weight_sums(op, old, x, g), np.reshape(np.array(words, object), old.shape)
+    return stepped(old, sums, op, head, rate, op.align.value, drawn)
+
+
+def mixed(word: int) -> int:
+    """The mixing function of docs/design/stochastic-rounding.md."""
+    word %= 2**32
+    word = (word ^ (word >> 16)) * 0x7FEB352D % 2**32
+    word = (word ^ (word >> 15)) * 0x846CA68B % 2**32
+    return word ^ (word >> 16)
 
 
 def bias_update(op: Any, old: Any, g: Any, head: Any, rate: Any) -> Any:
@@ -159,6 +207,7 @@ GRADIENTS = {
 }
 UPDATES = {
     "tiny.integer_conv2d_weight_update": weight_update,
+    "tiny.integer_stochastic_conv2d_weight_update": stochastic_update,
     "tiny.integer_bias_update": bias_update,
     "tiny.integer_linear_weight_update": linear_weight_update,
 }
@@ -200,6 +249,8 @@ def test_every_op_is_what_the_page_says(seed: int) -> None:
         for _ in range(2):
             add_input_gradient(bench, random_layer(bench.rng))
             add_updates(bench, random_layer(bench.rng), rate)
+            add_byte_updates(bench, random_layer(bench.rng), rate)
+            add_sums(bench, random_layer(bench.rng), rate)
             add_head(bench, rate)
         add_gathered_depthwise_update(bench, rate)
         _, function = bench.build()
@@ -227,6 +278,14 @@ def test_update_multipliers_are_rounded_once(
     rate = -rate if negative else rate
     got = step_multipliers(np.array([factor], np.float32), np.float32(rate), exponent, align)
     assert int(got[0]) == multiplier(factor, rate, exponent, align)
+
+
+@given(st.integers(-(2**28), 2**28), st.integers(0, 2**31))
+def test_a_random_step_arrives_on_average(total: int, multiplier: int) -> None:
+    """Over all 2^16 chances the mean of the whole steps is the step itself, exactly."""
+    step = int(step_of(np.array(total), np.array(multiplier)))
+    whole = (step + np.arange(2**16)) >> 16
+    assert int(whole.sum()) == step
 
 
 def test_an_infinite_rate_takes_the_largest_step() -> None:

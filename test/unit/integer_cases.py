@@ -108,7 +108,21 @@ def factors(make: Maker, count: int, typical: float) -> Any:
     return dense(values.astype(np.float32))
 
 
-def weight_update(seed: int, geo: Geometry, partial: bool = False, element: str = "i16") -> Case:
+RANDOM = "random i8"
+STORAGES = ("i16", "i8", RANDOM, "f32")
+
+
+def _stored_weight(make: Maker, shape: Any, storage: str) -> Any:
+    if storage == "f32":
+        array = (make.rng.normal(size=shape) * 50).astype(np.float32)
+    else:
+        array = random_weight(make.rng, shape, storage.removeprefix("random "))
+    return make.parameter(array, True)
+
+
+def weight_update(
+    seed: int, geo: Geometry, partial: bool = False, element: str = "i16", storage: str = "i16"
+) -> Case:
     make = Maker(seed)
     zero = make.zero_point()
     pixels = int(np.prod(geo.output[:2]))
@@ -125,12 +139,32 @@ def weight_update(seed: int, geo: Geometry, partial: bool = False, element: str 
             attributes = {**geo.attributes(channels), "output_channels": chosen}
     x = make.activation((*geo.size, channels), 0.02, zero)
     g = Gradient(make, (1, *geo.output), bits, -20, element)
-    parameter = make.parameter(random_weight(make.rng, shape, "i16"), True)
-    typical = 2.0 ** (20 + 8 - bits - 5)
+    parameter = _stored_weight(make, shape, storage)
+    unit = {"i16": 2.0**8, "f32": 1.0}.get(storage, 2.0**16)
+    typical = 2.0 ** (20 - bits - 5) * unit
+    align = 31 - (pixels * max(127 - zero, zero + 128) << max(bits - 1, 0)).bit_length()
+    name = f"weight_update {seed} {geo} partial={partial} {element} {bits} {storage}"
+    operands = [parameter, x, g.mantissas, g.header, _rate(make)]
+    constants = factors(make, shape[0], typical)
+    if storage == RANDOM:
+        counter = make.argument(tensor((1,), "i32"), np.array([seed - 3], np.int32))
+        stream = integer(int(make.rng.integers(2**32)))
+        return make.case(
+            name, ops.IntegerStochasticConv2DWeightUpdate, *operands, counter, constants,
+            integer(align), stream, **attributes,
+        )  # fmt: skip
+    align = align if storage == "i8" else 0
+    kind = ops.IntegerConv2DWeightUpdate
+    return make.case(name, kind, *operands, constants, align=integer(align), **attributes)
+
+
+def summed_bias(seed: int, shape: Any) -> Case:
+    make = Maker(seed)
+    g = Gradient(make, (1, *shape), bits_for(int(np.prod(shape[:-1]))), -3)
+    sums = make.parameter(make.rng.normal(size=shape[-1]).astype(np.float32), True)
     return make.case(
-        f"weight_update {seed} {geo} partial={partial} {element} {bits}",
-        ops.IntegerConv2DWeightUpdate, parameter, x, g.mantissas, g.header, _rate(make),
-        factors(make, shape[0], typical), **attributes,
+        f"summed_bias {seed} {shape}", ops.IntegerBiasUpdate, sums, g.mantissas, g.header,
+        _rate(make), factors(make, shape[-1], 1.0), integer(0),
     )  # fmt: skip
 
 
@@ -178,13 +212,16 @@ def linear_input_grad(seed: int, classes: int, shape: Any, bits: int = 16) -> Ca
     )  # fmt: skip
 
 
-def linear_weight_update(seed: int, classes: int, shape: Any) -> Case:
+def linear_weight_update(seed: int, classes: int, shape: Any, summed: bool = False) -> Case:
     make = Maker(seed)
     x, features = _features(make, shape)
     g = Gradient(make, (1, classes), 16, -20)
     w = _head_weights(make, (classes, features), 2**31 - 1)
+    if summed:
+        zeros = make.rng.normal(size=(classes, features)).astype(np.float32)
+        w = make.parameter(zeros, True)
     return make.case(
-        f"linear_weight_update {seed} {classes} {shape}", ops.IntegerLinearWeightUpdate,
+        f"linear_weight_update {seed} {classes} {shape} {summed}", ops.IntegerLinearWeightUpdate,
         w, x, g.mantissas, g.header, _rate(make), factors(make, classes, 1e4),
     )  # fmt: skip
 

@@ -53,9 +53,9 @@ def build(seed: int = 0) -> Any:
     return emit(Network("small", "small", INPUT_SHAPE, _X, layers, "head"))
 
 
-def planned(scheme: str = "full", seed: int = 0) -> Any:
+def planned(scheme: str = "full", seed: int = 0, gradients: str | None = None) -> Any:
     """The module at the `planned` stage, `@train_step` and `@infer`."""
-    return build_training_step(build(seed), TrainingOptions(scheme))
+    return build_training_step(build(seed), TrainingOptions(scheme, gradients=gradients))
 
 
 def sample(seed: int) -> Any:

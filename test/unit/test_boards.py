@@ -23,6 +23,7 @@ def test_published_figures():
         if (board := find_board(name))
     }
     assert sizes["stm32f746"] == (320, 1024, "cortex-m7")
+    assert sizes["stm32f407"] == (128, 1024, "cortex-m4")
     assert sizes["nrf52840"] == (256, 1024, "cortex-m4")
     assert sizes["esp32-c3"] == (384, 4096, "rv32imc")
     assert sizes["esp32-p4"][2] == "rv32imafc"
@@ -33,6 +34,19 @@ def test_every_target_has_a_generic_board_of_256_kib(target):
     board = generic_board(target)
     assert board.target == target
     assert (board.sram.size, board.flash.size) == (256 * 1024, 1024 * 1024)
+
+
+def test_a_board_may_have_several_regions_of_sram():
+    pieces = [{"base": "0x20000000", "kib": 64}, {"base": "0x10000000", "kib": 8}]
+    board = from_record({**RECORD, "sram": pieces}, "here")
+    assert board.sram_bytes == 72 * 1024
+    assert [region.base for region in board.sram_regions] == [0x20000000, 0x10000000]
+    assert from_record(board.to_record(), "again") == board
+    assert find_board("stm32l476").sram_bytes == 128 * 1024
+    with pytest.raises(InvalidOption, match="do not overlap"):
+        from_record({**RECORD, "sram": [pieces[0], pieces[0]]}, "here")
+    with pytest.raises(InvalidOption, match="a region or a list"):
+        from_record({**RECORD, "sram": []}, "here")
 
 
 def test_features_tell_the_cores_apart():

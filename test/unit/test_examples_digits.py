@@ -78,7 +78,7 @@ def test_device_and_host_learn_the_same_bits(module, tmp_path) -> None:
     from tiny_targets.emulate import Emulator
     from tiny_targets.firmware import load_image
 
-    options = TrainingOptions(str(SCHEME), gradients="int16")
+    options = TrainingOptions(str(SCHEME))
     compile_firmware(module, options, find_board("esp32-p4"), tmp_path)
     device = Emulator(load_image(tmp_path))
     data = load_dataset(FOLDER / "shifted.npz")

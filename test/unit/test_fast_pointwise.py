@@ -129,10 +129,11 @@ def test_instructions(target, inputs, limit):
 
 
 def test_layers_that_walk_alike_share_their_kernel():
-    """Sizes and zero points are arguments: the same code serves other images and channels."""
+    """Sizes, zero points and limits of biases are arguments: one code for other layers."""
     target, names = find_target("cortex-m7"), set()
-    for seed, (size, outputs) in enumerate([((8, 8), 24), ((4, 6), 36), ((7, 2), 30)]):
-        case = cases.conv2d(seed, pointwise(size, 96, outputs))
+    others = [((8, 8), 24, 1000), ((4, 6), 36, 1000), ((7, 2), 30, 1000), ((4, 4), 36, 2**31)]
+    for seed, (size, outputs, biases) in enumerate(others):
+        case = cases.conv2d(seed, pointwise(size, 96, outputs), bias_range=biases)
         case.op.attributes["clamp"] = integers((-128, 127))
         declare_scratch(case, target.name, seed)
         names.add(build_call(case.op, target).kernel.name)

@@ -69,10 +69,12 @@ def test_generated_sources_are_c99_and_cpp17(planned, target):
     folder = importlib.resources.files("tiny_targets") / "runtime"
     files = {
         "tiny_runtime.h": (folder / "tiny_runtime.h").read_bytes(),
+        "tiny_state.h": (folder / "tiny_state.h").read_bytes(),
         f"{source.prefix}.h": source.header.encode(),
         "constants.bin": schedule.constants,
     }
-    for text in (source.source, (folder / "tiny_runtime.c").read_text()):
+    runtime = [(folder / name).read_text() for name in ("tiny_runtime.c", "tiny_state.c")]
+    for text in (source.source, *runtime):
         for suffix in (".c", ".cc"):
             assert compile_object(target, text, suffix, files)
 

@@ -8,8 +8,11 @@ import pytest
 from kernel_case import check, declare_scratch
 from kernel_cases import Geometry, random_geometry
 
+from tiny_dialect.attributes import integer
 from tiny_dialect.bindings import ir
 from tiny_dialect.dialect import new_context
+from tiny_targets.kernels import build_call
+from tiny_targets.target import find_target
 
 POINTWISE = Geometry((3, 5), 9, 11, (1, 1))
 EVEN = Geometry((4, 4), 8, 12, (1, 1))
@@ -92,6 +95,18 @@ def weight_update_cases():
         yield cases.weight_update(seed + 100, geo, element="i8")
 
 
+def other_storage_cases():
+    """Weights that are no i16 masters: i8 to nearest and at random, f32."""
+    for seed, geo in enumerate(GENERAL + MATRICES + PLANES):
+        for storage in cases.STORAGES[1:]:
+            yield cases.weight_update(seed, geo, storage=storage)
+            yield cases.weight_update(seed + 50, geo, partial=True, storage=storage)
+            yield cases.weight_update(seed + 100, geo, element="i8", storage=storage)
+    for seed, shape in enumerate(SHAPES):
+        yield cases.summed_bias(seed, shape)
+        yield cases.linear_weight_update(seed, 3, (1, *shape[-2:]), summed=True)
+
+
 def bias_cases():
     for seed, shape in enumerate(SHAPES):
         yield cases.bias_update(seed, shape)
@@ -119,6 +134,7 @@ FAMILIES = {
     "in_place": in_place_cases,
     "input_grad": input_grad_cases,
     "weight_update": weight_update_cases,
+    "other_storage": other_storage_cases,
     "bias": bias_cases,
     "head": head_cases,
 }
@@ -141,6 +157,17 @@ def test_depthwise_gradient_over_its_operand(target):
     for case in drawn:
         declare_scratch(case, target)
     check(drawn, target)
+
+
+def test_layers_that_walk_alike_share_their_kernel():
+    """Shifts, pixels and channels are arguments of a pointwise gradient."""
+    target, names = find_target("cortex-m7"), set()
+    for shift, size, inputs in ((11, (4, 4), 8), (13, (6, 6), 24), (15, (2, 8), 16)):
+        case = cases.input_grad(shift, Geometry(size, inputs, 48, (1, 1)))
+        case.op.attributes["shift"] = integer(shift)
+        declare_scratch(case, target.name)
+        names.add(build_call(case.op, target).kernel.name)
+    assert len(names) == 1
 
 
 @pytest.mark.slow

@@ -22,7 +22,10 @@ LAYERS = {
 
 # Module prefix -> the only files that may import it.
 OWNERS = {
-    "iree.compiler": ("targets/tiny_targets/codegen.py", "pipelines/tiny_pipelines/iree/compiler.py"),
+    "iree.compiler": (
+        "targets/tiny_targets/codegen.py",
+        "pipelines/tiny_pipelines/iree/compiler.py",
+    ),
     "iree.runtime": ("pipelines/tiny_pipelines/host.py",),
     "unicorn": ("targets/tiny_targets/machine.py",),
     "mlir": ("tiny_dialect/bindings.py",),

@@ -91,14 +91,14 @@ def test_summed_gradients_equal_the_semantics_and_move_once_a_batch(context):
 
 
 def test_a_batch_of_one_is_the_plain_step(context):
-    plain = load_experiment(module_of("full"), DATA)
+    plain = load_experiment(module_of("full", gradients="float32"), DATA)
     summed = load_experiment(module_of("full", accumulate=True), DATA)
     plan = TrainingPlan(steps=15, rate=0.003)
     np.testing.assert_allclose(plain.train(plan), summed.train(plan), rtol=1e-4)
     with pytest.raises(InvalidOption, match="batch 1 only"):
         plain.train(replace(plan, batch=2))
-    with pytest.raises(InvalidOption, match="float32 only"):
-        TrainingOptions("full", gradients="int8", accumulate=True)
+    with pytest.raises(InvalidOption, match="integer gradients need --update"):
+        TrainingOptions("full", "int8-truncate", gradients="int8", accumulate=True)
 
 
 def test_the_prefix_changes_no_integer_and_is_computed_once(context, scheme):
@@ -270,7 +270,7 @@ def test_the_command_logs_batches_and_draws(tmp_path, capsys):
         (["--lr", "0.1"], "drop --lr"),
         (["--rates", "a,b"], "expected numbers"),
         (["--batch", "0"], "batch of at least 1"),
-        (["--gradients", "int8"], "float32 only"),
+        (["--update", "int8-truncate", "--gradients", "int8"], "integer gradients need"),
     ):
         assert tiny_train.main([*arguments, *extra]) == 1
         assert complaint in capsys.readouterr().err

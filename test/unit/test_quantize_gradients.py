@@ -1,8 +1,9 @@
 """The pass on whole networks: agreement with float32, proven sums, the integer head, the host."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -27,7 +28,14 @@ from tiny_passes.mantissa_bounds import (
 from tiny_passes.mantissas import integer_multipliers
 from tiny_passes.registry import PassError, run_pipeline
 from tiny_pipelines.gradient_agreement import UpdateRecorder, agreement
-from tiny_pipelines.training import TrainingOptions, build_training_step
+from tiny_pipelines.training import (
+    TrainingOptions,
+    Update,
+    build_training_step,
+    default_gradients,
+    integer_objection,
+    pipeline_text,
+)
 
 _PARTIAL = {
     "name": "partial",
@@ -44,9 +52,9 @@ def partial(tmp_path: Path) -> str:
     return str(path)
 
 
-def step_of(scheme: str, gradients: str, seed: int = 0) -> Any:
+def step_of(scheme: str, gradients: str, seed: int = 0, **more: Any) -> Any:
     """(module, train step) of the small network."""
-    options = TrainingOptions(scheme, gradients=gradients)
+    options = TrainingOptions(scheme, gradients=gradients, **more)
     module = build_training_step(small_network.build(seed), options, until="scheduled")
     return module, functions(module)["train_step"]
 
@@ -55,14 +63,16 @@ def names(step: Any) -> set[str]:
     return {op.operation.name for op in step.regions[0].blocks[0]}
 
 
+@pytest.mark.parametrize("update", ["int16", "int8-stochastic", "int8"])
 @pytest.mark.parametrize(("gradients", "least"), [("int16", 0.999), ("int8", 0.98)])
 @pytest.mark.parametrize("whole", [True, False])
 def test_updates_agree_with_the_float_ones(
-    gradients: str, least: float, whole: bool, partial: str, context: Any
+    gradients: str, least: float, whole: bool, update: str, partial: str, context: Any
 ) -> None:
     scheme = "full" if whole else partial
     for seed in range(3):
-        reference, other = (step_of(scheme, kind, seed) for kind in ("float32", gradients))
+        reference = step_of(scheme, "float32", seed)
+        other = step_of(scheme, gradients, seed, update=update)
         samples = [(small_network.sample(i), i % small_network.CLASSES) for i in range(4)]
         found = agreement(UpdateRecorder(reference[0]), UpdateRecorder(other[0]), samples)
         assert min(float(cosines.min()) for cosines in found.values()) > least, found
@@ -96,11 +106,17 @@ def test_training_follows_the_float_path(context: Any) -> None:
         assert sum(losses[gradients][-3:]) == pytest.approx(sum(end), rel=0.25)
 
 
-def test_the_host_computes_the_same_bits(partial: str, context: Any) -> None:
+@pytest.mark.parametrize(
+    ("update", "gradients"),
+    [("int16", "int8"), ("int8-stochastic", "int16"), ("int8", "int8")],
+)
+def test_the_host_computes_the_same_bits(
+    update: str, gradients: str, partial: str, context: Any
+) -> None:
     from tiny_pipelines.host import HostModel
     from tiny_pipelines.iree import compile_host
 
-    module, step = step_of(partial, "int8", seed=1)
+    module, step = step_of(partial, gradients, seed=1, update=update)
     state, model = initial_state(step), HostModel(compile_host(module))
     for i in range(2):
         x, rate = small_network.sample(i), np.array(0.01, np.float32)
@@ -110,6 +126,54 @@ def test_the_host_computes_the_same_bits(partial: str, context: Any) -> None:
         np.testing.assert_array_equal(got_logits, logits)
         for name, value in model.state().items():
             np.testing.assert_array_equal(value, state[name], err_msg=name)
+
+
+@pytest.mark.parametrize("update", ["int16", "int8-stochastic"])
+def test_sums_over_samples_are_the_same_bits(update: str, partial: str, context: Any) -> None:
+    """Integer gradients of three samples in float32 sums, applied: NumPy and host."""
+    from tiny_pipelines.host import HostModel
+    from tiny_pipelines.iree import compile_host
+
+    module, step = step_of(partial, "int16", update=update, accumulate=True)
+    apply = functions(module)["apply_updates"]
+    state, model = initial_state(step) | initial_state(apply), HostModel(compile_host(module))
+    start = {symbol: value.copy() for symbol, value in state.items()}
+    for batch in range(2):
+        for i in range(3):
+            x, weight = small_network.sample(i + batch), np.array(1 / 3, np.float32)
+            run(step, [x, np.array(i, np.int32), weight], state)
+            model.train_step(x, i, 1 / 3)
+        run(apply, [np.array(0.02, np.float32)], state)
+        model.apply_updates(0.02)
+        for name, value in model.state().items():
+            np.testing.assert_array_equal(value, state[name], err_msg=name)
+    moved = {name for name, value in state.items() if (value != start[name]).any()}
+    assert {"head.weight", "head.bias"} <= moved
+    assert all((state[name] == 0).all() for name in state if name.endswith(".gradient"))
+
+
+def test_a_batch_of_one_learns_like_no_sum(context: Any) -> None:
+    """Masters, biases and head move as far as without sums, but for the rounding of both ways."""
+    plain, summed = (step_of("full", "int16", accumulate=way) for way in (False, True))
+    states = [initial_state(plain[1]), initial_state(summed[1])]
+    apply = functions(summed[0])["apply_updates"]
+    x, label, rate = small_network.sample(2), np.array(1, np.int32), np.array(0.01, np.float32)
+    start = [{name: value.copy() for name, value in state.items()} for state in states]
+    run(plain[1], [x, label, rate], states[0])
+    run(summed[1], [x, label, np.array(1, np.float32)], states[1])
+    run(apply, [rate], states[1])
+    fractions = [fraction_of(step) for step in (plain[1], summed[1])]
+    for name, value in states[0].items():
+        unit = 2 ** (fractions[0] - fractions[1]) if name.startswith("head") else 1
+        moves = [s[name].astype(np.float64) - o[name] for s, o in zip(states, start, strict=True)]
+        assert np.abs(moves[0] - moves[1] * unit).max() <= 2 * unit, name
+        assert moves[0].any() or value.dtype == np.int16, name
+
+
+def fraction_of(step: Any) -> int:
+    """Fraction bits of the integer head."""
+    heads = [op for op in step.regions[0].blocks[0] if isinstance(op, ops.IntegerLinear)]
+    return heads[0].fraction.value
 
 
 def test_quantized_logits_enter_in_fixed_point(context: Any) -> None:
@@ -147,24 +211,42 @@ def test_a_large_head_gets_fewer_fraction_bits(largest: float, fraction: int, co
         if op.operation.name == "tiny.parameter" and op.symbol.value == "head.weight":
             value = to_array(op.value)
             op.attributes["value"] = dense((value / np.abs(value).max() * largest).astype("f4"))
-    build_training_step(module, TrainingOptions("full", gradients="int16"), until="scheduled")
+    build_training_step(module, TrainingOptions("full"), until="scheduled")
     step = functions(module)["train_step"]
     (head,) = [op for op in step.regions[0].blocks[0] if isinstance(op, ops.IntegerLinear)]
     assert head.fraction.value == fraction
 
 
-@pytest.mark.parametrize("update", ["float32", "int8-stochastic"])
+@pytest.mark.parametrize("update", ["float32", "int8-truncate"])
 def test_other_masters_are_refused_early(update: str) -> None:
-    with pytest.raises(InvalidOption, match="--gradients int16 needs --update int16"):
+    with pytest.raises(InvalidOption, match="int16: integer gradients need --update int16 or"):
         TrainingOptions("full", update=update, gradients="int16")
 
 
-def test_other_masters_are_refused_by_the_pass(context: Any) -> None:
+def test_float_masters_are_refused_by_the_pass(context: Any) -> None:
     module = small_network.build()
     options = TrainingOptions("full", update="float32")
     build_training_step(module, options, until="scaled")
-    with pytest.raises(PassError, match=r"\(?\w+.*updates f32 weights; integer gradients need"):
+    with pytest.raises(PassError, match=r"\(?\w+.*reads float32 masters; integer gradients need"):
         run_pipeline(module, "tiny-fuse-updates,tiny-quantize-gradients")
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("update", get_args(Update))
+def test_integer_gradients_are_the_default_where_they_exist(update: str, accumulate: bool) -> None:
+    options = TrainingOptions("full", update, accumulate=accumulate)
+    assert options.gradient_type == default_gradients(update)
+    if integer_objection(update) is None:
+        assert "tiny-quantize-gradients{bits=16}" in pipeline_text(options)
+        return
+    assert "tiny-quantize-gradients" not in pipeline_text(options)
+    with pytest.raises(InvalidOption, match="--gradients int16: "):
+        replace(options, gradients="int16")
+
+
+def test_the_default_step_is_an_integer_one() -> None:
+    assert default_gradients("int16") == "int16"
+    assert default_gradients("float32") == "float32"
 
 
 def test_gradients_that_are_stored_have_no_integer_form(context: Any) -> None:

@@ -71,7 +71,14 @@ def test_constants_are_never_written(schedule):
                 assert space != CONSTANTS or access == "read"
 
 
-def test_trained_parameters_start_from_flash(module, schedule):
+@pytest.mark.parametrize(
+    # Zeros as float32 are one byte each in flash.
+    ("gradients", "kind_of_head"),
+    [("int16", COPY), ("float32", FLOAT)],
+)
+def test_trained_parameters_start_from_flash(context, gradients, kind_of_head):
+    module = small_network.planned(gradients=gradients)
+    schedule = build_schedule(module, M7)
     expected = initial_state(find_function(module, "train_step"))
     assert {buffer.name for buffer in schedule.state} == set(expected)
     by_offset = {entry.state_offset: entry for entry in schedule.initializers}
@@ -89,7 +96,7 @@ def test_trained_parameters_start_from_flash(module, schedule):
         kinds[buffer.name] = entry.kind
     assert kinds["stem.weight"] == MASTER
     assert kinds["stem.bias"] == COPY
-    assert kinds["head.bias"] == FLOAT  # zeros: one byte each in flash
+    assert kinds["head.bias"] == kind_of_head
 
 
 def test_equal_constants_are_stored_once(schedule):

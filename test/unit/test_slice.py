@@ -90,7 +90,8 @@ def test_a_wrong_check_fails_the_command(digits, tmp_path, capsys):
     elf = bytearray((folder / "firmware.elf").read_bytes())
     constants = (folder / "constants.bin").read_bytes()
     start = elf.index(constants[:64])
-    elf[start + len(constants) // 2] ^= 0x40
+    middle = start + len(constants) // 2
+    elf[middle : middle + 64] = bytes(byte ^ 0x40 for byte in elf[middle : middle + 64])
     (folder / "firmware.elf").write_bytes(elf)
     data = digits / "digits.npz"
     line = refused_check(folder, data, capsys)

@@ -34,7 +34,8 @@ FULL_RANGE = (-128, 127)
 WEIGHT_ELEMENTS = ("i8", "i16", "f32")
 
 
-def _require_clamp(op: Any) -> None:
+def require_clamp(op: Any) -> None:
+    """The attribute `clamp` is a range within int8."""
     low_high = to_list(op.attributes["clamp"])
     require(
         len(low_high) == 2 and -128 <= low_high[0] < low_high[1] <= 127,
@@ -42,16 +43,17 @@ def _require_clamp(op: Any) -> None:
     )
 
 
-def _require_mask(mask: Any | None, y: Any) -> None:
+def require_mask(mask: Any | None, y: Any) -> None:
+    """A mask, where there is one, is `i1` of the shape of `y`."""
     if mask is not None:
         require_element(mask, ("i1",), "mask")
         require_shape(mask, shape_of(y), "mask")
 
 
-def _require_factors(factors: Any) -> None:
+def require_factors(factors: Any) -> None:
     """Each factor is one that Q31 arithmetic can hold."""
-    require(bool((factors < 2.0**30).all()), "has a requantization factor of 2^30 or more")
-    require(bool((factors > 0).all()), "has a requantization factor of zero")
+    require(bool(np.all(factors < 2.0**30)), "has a requantization factor of 2^30 or more")
+    require(bool(np.all(factors > 0)), "has a requantization factor of zero")
 
 
 class Parameter(Tiny.Operation, name="parameter", traits=[ext.Pure]):
@@ -119,9 +121,9 @@ class Conv2D(Tiny.Operation, name="conv2d", traits=[ext.Pure]):
             "expects positive finite weight_scales",
         )
         factors = quantization(self.x)[0] * scales / quantization(self.y)[0]
-        _require_factors(factors)
-        _require_clamp(op)
-        _require_mask(self.mask, self.y)
+        require_factors(factors)
+        require_clamp(op)
+        require_mask(self.mask, self.y)
         require_channels(op, geo.groups, self.w, self.trained)
 
 
@@ -144,9 +146,9 @@ class Add(Tiny.Operation, name="add", traits=[ext.Pure]):
             require_activation(value, what)
             require_shape(value, shape_of(self.y), what)
         scales = np.array([quantization(value)[0] for value in (self.a, self.b)])
-        _require_factors(scales / quantization(self.y)[0])
-        _require_clamp(op)
-        _require_mask(self.mask, self.y)
+        require_factors(scales / quantization(self.y)[0])
+        require_clamp(op)
+        require_mask(self.mask, self.y)
 
 
 class GlobalAveragePool(Tiny.Operation, name="global_average_pool", traits=[ext.Pure]):

@@ -4,6 +4,6 @@ Integers are exact. Floats are computed in float64 and rounded once to float32; 
 in float32, so it may differ by the rounding of its sums.
 """
 
-from tiny_dialect.semantics.interpreter import evaluate_op, initial_state, run
+from tiny_dialect.semantics.interpreter import evaluate_op, initial_state, register_meaning, run
 
-__all__ = ["evaluate_op", "initial_state", "run"]
+__all__ = ["evaluate_op", "initial_state", "register_meaning", "run"]

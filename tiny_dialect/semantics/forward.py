@@ -19,7 +19,8 @@ from tiny_dialect.types import quantization, shape_of
 Array = NDArray[Any]
 
 
-def _clamp_with_mask(op: Any, value: Array) -> list[Array]:
+def clamp_with_mask(op: Any, value: Array) -> list[Array]:
+    """The clamped int8 value and, where the op has a mask, where the clamp changed nothing."""
     low, high = to_list(op.attributes["clamp"])
     clamped = np.clip(value, low, high)
     results: list[Array] = [clamped.astype(np.int8)]
@@ -47,7 +48,7 @@ def conv2d(op: Any, x: Array, w: Array, bias: Array, trained: Array | None = Non
     sums = convolve(x.astype(np.int16) - zero_x, weight, geo)
     accumulator = np.rint(sums).astype(np.int64) + bias.astype(np.int64)
     factors = scale_x * to_array(op.attributes["weight_scales"]) / scale_y
-    return _clamp_with_mask(op, requantize(accumulator, *quantize_multipliers(factors)) + zero_y)
+    return clamp_with_mask(op, requantize(accumulator, *quantize_multipliers(factors)) + zero_y)
 
 
 def add(op: Any, a: Array, b: Array) -> list[Array]:
@@ -59,7 +60,7 @@ def add(op: Any, a: Array, b: Array) -> list[Array]:
     scale_y, zero_y = quantization(op.results[0])
     m_a, m_b, shift = paired_multipliers(scale_a / scale_y, scale_b / scale_y)
     total = (a.astype(np.int64) - zero_a) * m_a + (b.astype(np.int64) - zero_b) * m_b
-    return _clamp_with_mask(op, rounding_shift(total, shift) + zero_y)
+    return clamp_with_mask(op, rounding_shift(total, shift) + zero_y)
 
 
 def global_average_pool(op: Any, x: Array) -> list[Array]:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from tiny_dialect.attributes import to_array, to_list
 from tiny_dialect.ops.convolution import geometry
+from tiny_dialect.ops.pooling import mean_factor, window_of
 from tiny_dialect.semantics.convolution import convolve
 from tiny_dialect.semantics.interpreter import body_of, evaluate_op
-from tiny_dialect.types import is_quantized, quantization
+from tiny_dialect.semantics.pooling import valid_counts, windows
+from tiny_dialect.types import is_quantized, quantization, shape_of
 
 Array = NDArray[Any]
 Parameters = dict[str, Array]
@@ -42,6 +44,36 @@ def _global_average_pool(op: Any, x: Array) -> Array:
     return x.mean(axis=(1, 2), keepdims=True)
 
 
+def _max_pool2d(op: Any, x: Array) -> Array:
+    return windows(x, window_of(op), -np.inf).max(axis=-1)[None]
+
+
+def _average_pool2d(op: Any, x: Array) -> Array:
+    counts = valid_counts(window_of(op), x.shape)
+    return (windows(x, window_of(op), 0.0).sum(axis=-1) / counts)[None]
+
+
+def _mean(op: Any, x: Array) -> Array:
+    axes = tuple(to_list(op.attributes["axes"]))
+    total = (x - quantization(op.x)[1]).sum(axis=axes, keepdims=True)
+    return _clamp(op, total * mean_factor(op) + quantization(op.y)[1])
+
+
+def _requantize(op: Any, x: Array) -> Array:
+    (scale_x, zero_x), (scale_y, zero_y) = quantization(op.x), quantization(op.y)
+    return _clamp(op, (x - zero_x) * scale_x / scale_y + zero_y)
+
+
+def _pad(op: Any, x: Array) -> Array:
+    top, left, bottom, right = to_list(op.attributes["pads"])
+    widths = ((0, 0), (top, bottom), (left, right), (0, 0))
+    return np.pad(x, widths, constant_values=quantization(op.x)[1])
+
+
+def _reshape(op: Any, x: Array) -> Array:
+    return x.reshape(shape_of(op.y))
+
+
 def _dequantize(op: Any, x: Array) -> Array:
     scale, zero = quantization(op.x)
     return (x - zero) * scale
@@ -60,10 +92,23 @@ _MEANING: dict[str, Callable[..., Array]] = {
     "tiny.conv2d": _conv2d,
     "tiny.add": _add,
     "tiny.global_average_pool": _global_average_pool,
+    "tiny.max_pool2d": _max_pool2d,
+    "tiny.average_pool2d": _average_pool2d,
+    "tiny.mean": _mean,
+    "tiny.requantize": _requantize,
+    "tiny.pad": _pad,
+    "tiny.reshape": _reshape,
     "tiny.dequantize": _dequantize,
     "tiny.linear": _linear,
     "tiny.softmax_cross_entropy": _softmax_cross_entropy,
 }
+
+
+def _is_forward(op: Any) -> bool:
+    """True for forward ops; a reshape of floats belongs to the gradients."""
+    if op.operation.name == "tiny.reshape":
+        return is_quantized(op.operands[0])
+    return op.operation.name in _MEANING
 
 
 def relax(op: Any, operands: Sequence[Array]) -> Array:
@@ -92,7 +137,7 @@ class Relaxation:
     def __init__(self, step: Any, arguments: Sequence[Any]) -> None:
         block = body_of(step)
         self.arguments = dict(zip(block.arguments, map(np.asarray, arguments), strict=True))
-        self.forward = [op for op in block if op.operation.name in _MEANING]
+        self.forward = [op for op in block if _is_forward(op)]
         self.loss_value = list(block)[-1].operands[0]
         self.parameters: Parameters = {}
         self._symbols: dict[str, Any] = {}

@@ -104,6 +104,25 @@ def _parts(value: Scalar) -> tuple[Scalar, Scalar]:
     return field.compare("eq", 0).select(number(0, mantissa.type), signed), field
 
 
+def _power(exponent: Scalar) -> Scalar:
+    """`2^exponent` as f32, with the exponent limited to [-126, 127]."""
+    field = exponent.at_most(127).at_least(-126) + 127
+    return Scalar(_arith.BitcastOp(element_type("f32"), shift_left(field, 23).value).result)
+
+
+def real_multipliers(op: Any, header: Any, rate: Any) -> Any:
+    """`k[c]` of an update op, f32: see `tiny_dialect.block_float.real_multipliers`."""
+    largest = float(np.finfo(np.float32).max)
+
+    def body(factor: Scalar, speed: Scalar, exponent: Scalar) -> Scalar:
+        half = exponent >> 1
+        k = factor * speed * _power(half) * _power(exponent - half)
+        return k.at_most(largest).at_least(-largest)
+
+    factors = constant(to_array(op.attributes["factors"]))
+    return elementwise([factors, rate, header_part(header, EXPONENT)], ["f32"], body)
+
+
 def step_multipliers(op: Any, header: Any, rate: Any, align: int) -> Any:
     """`K[c]` of an update op, i64: see `tiny_dialect.block_float.step_multipliers`.
 

@@ -44,7 +44,7 @@ def trained_channels(op: Any) -> list[int]:
     return to_list(op.attributes["trained_channels"]) if "trained_channels" in op.attributes else []
 
 
-def _clamp_with_mask(op: Any, wide: Scalar) -> Any:
+def clamp_with_mask(op: Any, wide: Scalar) -> Any:
     """The int8 result and, where the op has a mask, whether the clamp changed nothing."""
     low, high = to_list(op.attributes["clamp"])
     clamped = wide.at_most(high).at_least(low).to("i8")
@@ -54,11 +54,13 @@ def _clamp_with_mask(op: Any, wide: Scalar) -> Any:
     return clamped, kept.to("i8")
 
 
-def _result_elements(op: Any) -> list[str]:
+def result_elements(op: Any) -> list[str]:
+    """The host element type of each result: values and masks are i8."""
     return ["i8"] * len(op.results)
 
 
-def _as_list(values: Any) -> list[Any]:
+def as_list(values: Any) -> list[Any]:
+    """One value or several, as a list."""
     return values if isinstance(values, list) else [values]
 
 
@@ -115,10 +117,10 @@ def _requantized(op: Any, sums: Any, correction: Any, element: str) -> list[Any]
     def body(total: Scalar, extra: Scalar, multiplier: Scalar, half: Scalar, shift: Scalar) -> Any:
         accumulator = (total.to(element) + extra).to("i64")
         rounded = (accumulator * multiplier.to("i64") + half) >> shift.to("i64")
-        return _clamp_with_mask(op, rounded + zero_y)
+        return clamp_with_mask(op, rounded + zero_y)
 
     operands = [sums, correction, constant(multipliers), constant(halves), constant(shifts)]
-    return _as_list(elementwise(operands, _result_elements(op), body))
+    return as_list(elementwise(operands, result_elements(op), body))
 
 
 def add(op: Any, a: Any, b: Any) -> list[Any]:
@@ -129,9 +131,9 @@ def add(op: Any, a: Any, b: Any) -> list[Any]:
 
     def body(left: Scalar, right: Scalar) -> Any:
         total = (left.to("i64") - zero_a) * m_a + (right.to("i64") - zero_b) * m_b
-        return _clamp_with_mask(op, ((total + (1 << (shift - 1))) >> shift) + zero_y)
+        return clamp_with_mask(op, ((total + (1 << (shift - 1))) >> shift) + zero_y)
 
-    return _as_list(elementwise([a, b], _result_elements(op), body))
+    return as_list(elementwise([a, b], result_elements(op), body))
 
 
 def global_average_pool(op: Any, x: Any) -> list[Any]:

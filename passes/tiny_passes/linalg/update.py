@@ -1,5 +1,6 @@
 """Rules of the update ops: each returns the new value of the parameter's storage."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tiny_dialect.attributes import to_array
@@ -81,11 +82,24 @@ def _signed(word: int) -> int:
     return word - WORD if word >= WORD // 2 else word
 
 
+def random_key(op: Any, counter: Any) -> Any:
+    """The key of a step's random words, a rank 0 i32."""
+    stream = _signed(op.attributes["stream"].value)
+    keys = elementwise([counter], ["i32"], lambda step: _mixed(_mixed(step) ^ stream))
+    return collapse(keys, ())
+
+
+def random_word(key: Scalar, shape: Sequence[int]) -> Scalar:
+    """Inside a loop nest over `shape`: the random word of its element, an i32."""
+    index = loop_index(0, "i32")
+    for axis, size in enumerate(shape[1:], start=1):
+        index = index * size + loop_index(axis, "i32")
+    return _mixed(key + index * _signed(GOLDEN))
+
+
 def stochastic_update(op: Any, parameter: Any, gradient: Any, rate: Any, counter: Any) -> Any:
     """`parameter - gradient * (factors * rate)`, the step rounded by a random word."""
-    shape, stream = shape_of(parameter), _signed(op.attributes["stream"].value)
-    keys = elementwise([counter], ["i32"], lambda step: _mixed(_mixed(step) ^ stream))
-    key = collapse(keys, ())
+    shape, key = shape_of(parameter), random_key(op, counter)
 
     def rounded(old: Scalar, delta: Scalar, element: str, word: Scalar) -> Scalar:
         step = _limited(delta)
@@ -97,10 +111,7 @@ def stochastic_update(op: Any, parameter: Any, gradient: Any, rate: Any, counter
         return (old.to("i32") - floor - up).at_most(127).at_least(-128).to(element)
 
     def rule(old: Scalar, delta: Scalar, element: str, base: Scalar) -> Scalar:
-        index = loop_index(0, "i32")
-        for axis, size in enumerate(shape[1:], start=1):
-            index = index * size + loop_index(axis, "i32")
-        return rounded(old, delta, element, _mixed(base + index * _signed(GOLDEN)))
+        return rounded(old, delta, element, random_word(base, shape))
 
     return _apply(op, parameter, gradient, rate, rule, key)
 

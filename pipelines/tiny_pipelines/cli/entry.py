@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,7 +47,28 @@ def parser(prog: str, description: str, input_name: str | None = None) -> Parser
     made.add_argument(
         "--json", action="store_true", help="print one JSON object that describes the result"
     )
+    load_option(made)
     return made
+
+
+def load_option(made: argparse.ArgumentParser) -> None:
+    """Add `--load FILE`, which `run` executes before the command."""
+    made.add_argument(
+        "--load",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a Python file with passes, ops or rules of your own; repeat for several",
+    )
+
+
+def _load(files: Sequence[Path]) -> None:
+    if files:
+        from tiny_passes.registry import load_file
+
+        for path in files:
+            load_file(path)
 
 
 def run(
@@ -61,7 +82,9 @@ def run(
     defect of this program and keeps its traceback.
     """
     try:
-        status = command(options.parse_args(arguments))
+        parsed = options.parse_args(arguments)
+        _load(getattr(parsed, "load", []))
+        status = command(parsed)
         sys.stdout.flush()
     except TinyError as error:
         return _report(options.prog, str(error))
@@ -166,6 +189,39 @@ def _move_into(source: Path, target: Path) -> None:
         if place.is_dir():
             shutil.rmtree(place)
         os.replace(item, place)
+
+
+def require_replaceable(path: str, mark: str) -> None:
+    """Raise `InvalidOption` where `path` is neither free, nor empty, nor holds the file `mark`."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_dir():
+        raise InvalidOption("is a file; the output of this command is a folder", path)
+    _require_folder(target, path)
+    if target.is_dir() and any(target.iterdir()) and not (target / mark).is_file():
+        raise InvalidOption("holds other files; name a new folder, or one that this wrote", path)
+
+
+def write_folder(path: str, files: Mapping[str, bytes], mark: str) -> None:
+    """Make `path` a folder of exactly `files` (relative path → bytes), in one step.
+
+    A folder that holds the file `mark` is replaced whole; on failure the old one stays.
+    """
+    require_replaceable(path, mark)
+    target = Path(os.path.realpath(path))
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+        filled, old = Path(temporary) / "filled", Path(temporary) / "old"
+        for name, data in files.items():
+            place = filled / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        if target.exists():
+            os.replace(target, old)
+        try:
+            os.replace(filled, target)
+        except OSError:
+            if old.exists():
+                os.replace(old, target)
+            raise
 
 
 def print_json(record: dict[str, Any]) -> None:

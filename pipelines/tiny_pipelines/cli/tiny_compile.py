@@ -7,6 +7,7 @@ from typing import Any
 from tiny_dialect.errors import InvalidOption
 from tiny_pipelines.cli import entry
 
+PACKAGE_MARK = "zephyr/module.yml"
 _STAGES = ("model", "train", "sparse", "scaled", "scheduled", "planned", "linalg", "kernels")
 
 
@@ -31,7 +32,9 @@ def _options() -> argparse.ArgumentParser:
         "--update", default="int16", help="storage of trained weights: int16 (default) float32"
     )
     options.add_argument(
-        "--gradients", default="float32", help="gradient arithmetic: float32 (default) int16 int8"
+        "--gradients",
+        metavar="KIND",
+        help="gradient arithmetic: int16 int8 float32 (default: int16 where --update allows it)",
     )
     options.add_argument("--inference", action="store_true", help="no training: @infer alone")
     options.add_argument("--no-qas", action="store_true", help="no quantization-aware scaling")
@@ -40,6 +43,26 @@ def _options() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--no-row-overlap", action="store_true", help="no result over rows that have been read"
+    )
+    options.add_argument(
+        "--stream-input",
+        action="store_true",
+        help="the input arrives row by row, from a callback, and never exists whole",
+    )
+    options.add_argument(
+        "--package",
+        action="store_true",
+        help="a C library to take home, in the folder -o: sources, kernels, CMake, Arduino and "
+        "Zephyr metadata, golden vectors, self-test, manifest",
+    )
+    options.add_argument(
+        "--search",
+        default="greedy",
+        metavar="KIND",
+        help="order and addresses: greedy (default), or cp-sat (extra `search`): best or a bound",
+    )
+    options.add_argument(
+        "--search-seconds", type=float, default=60.0, metavar="N", help="for --search cp-sat (60)"
     )
     options.add_argument("--compile-to", metavar="STAGE", help=f"stop at: {' '.join(_STAGES)}")
     return options
@@ -61,9 +84,17 @@ def _compile(options: argparse.Namespace) -> None:
         not options.no_qas,
         not options.no_fuse_blocks,
         not options.no_row_overlap,
+        search=options.search,
+        search_seconds=options.search_seconds,
+        stream_input=options.stream_input,
     )
-    if options.inference and options.compile_to is not None:
-        raise InvalidOption("--inference builds firmware; it does not go with --compile-to")
+    if options.package and options.stream_input:
+        raise InvalidOption(
+            "the self-test of a --package holds whole inputs; leave out one of both"
+        )
+    for name in ("inference", "package"):
+        if getattr(options, name) and options.compile_to is not None:
+            raise InvalidOption(f"--{name} builds firmware; it does not go with --compile-to")
     board = _board(options)
     with new_context():
         with entry.progress(f"importing {source}"):
@@ -73,7 +104,11 @@ def _compile(options: argparse.Namespace) -> None:
             return
         if options.output == entry.STANDARD_STREAM:
             raise InvalidOption("the result is a folder: add -o DIR (or --compile-to STAGE)")
-        _write_firmware(module, None if options.inference else training, board, options)
+        chosen = None if options.inference else training
+        if options.package:
+            _write_package(module, data, chosen, board, options)
+        else:
+            _write_firmware(module, data, chosen, board, options)
 
 
 def _board(options: argparse.Namespace) -> Any:
@@ -100,7 +135,9 @@ def _write_stage(module: Any, training: Any, board: Any, options: argparse.Names
     stage = options.compile_to
     until = stage if stage in STAGES else "scheduled" if stage == "linalg" else "planned"
     with entry.progress(f"compiling to {stage}"):
-        build_training_step(module, training, until=until)
+        # Kernels need their scratch memory, and that depends on the target.
+        target = _required(board).target.name if stage == "kernels" else None
+        build_training_step(module, training, until=until, target=target)
         if stage == "linalg":
             run_pipeline(module, "tiny-lower-to-linalg")
         if stage == "kernels":
@@ -113,20 +150,52 @@ def _write_stage(module: Any, training: Any, board: Any, options: argparse.Names
     entry.write_output(options.output, text.encode())
 
 
-def _write_firmware(module: Any, training: Any, board: Any, options: argparse.Namespace) -> None:
+def _write_firmware(
+    module: Any, data: bytes, training: Any, board: Any, options: argparse.Namespace
+) -> None:
     from tiny_pipelines.firmware import compile_firmware
+    from tiny_pipelines.package import origin_of
 
     board = _required(board)
+    origin = origin_of(data, training, options.classes, options.seed)
     with entry.output_folder(options.output) as folder:
-        report = compile_firmware(module, training, board, folder, step=entry.progress)
+        report = compile_firmware(
+            module, training, board, folder,
+            step=entry.progress, stream_input=options.stream_input, origin=origin,
+        )  # fmt: skip
     if options.json:
         entry.print_json(report)
     else:
         print(_text(report))
 
 
+def _write_package(
+    module: Any, data: bytes, training: Any, board: Any, options: argparse.Namespace
+) -> None:
+    from tiny_pipelines.package import compile_package, origin_of
+
+    board = _required(board)
+    entry.require_replaceable(options.output, PACKAGE_MARK)
+    origin = origin_of(data, training, options.classes, options.seed)
+    files, report = compile_package(module, training, board, origin, step=entry.progress)
+    entry.write_folder(options.output, files, PACKAGE_MARK)
+    if options.json:
+        entry.print_json({**report, "package": {path: len(data) for path, data in files.items()}})
+        return
+    size = sum(len(data) for data in files.values())
+    print(_text(report))
+    print(f"package  {len(files)} files, {size / 1024:.1f} KiB, in {options.output}")
+
+
 def _purpose(report: dict[str, Any]) -> str:
     return f"scheme {report['scheme']}" if report["scheme"] else "inference only"
+
+
+def _bound(report: dict[str, Any]) -> str:
+    """The bound of the order that was chosen, and of every order where that was searched."""
+    text = f"{report['arena_lower_bound_bytes'] / 1024:.1f} KiB"
+    proven = report["arena_proven_bound_bytes"]
+    return text if proven is None else f"{text}, of any order {proven / 1024:.1f} KiB"
 
 
 def _text(report: dict[str, Any]) -> str:
@@ -140,7 +209,7 @@ def _text(report: dict[str, Any]) -> str:
         [
             f"{report['model']}, {_purpose(report)}, {report['board']} ({report['target']})",
             f"SRAM   {kib(sram['total']):>10}   arena {kib(sram['arena'])} (lower bound "
-            f"{kib(report['arena_lower_bound_bytes'])}), trainable {kib(sram['trainable'])}, "
+            f"{_bound(report)}), trainable {kib(sram['trainable'])}, "
             f"data {sram['data_bss']} B, stack {sram['stack']} B",
             f"flash  {kib(flash['total']):>10}   code {kib(flash['code'])}, "
             f"rodata {kib(flash['rodata'])}, weights {kib(flash['weights'])}",

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tiny_dialect.errors import InvalidOption
@@ -19,9 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options() -> argparse.ArgumentParser:
     options = entry.parser(
         "tiny-import",
-        "Import a model: MCUNet .pkl, MLIR text or bytecode, told by content. "
-        "The output is bytecode where its name ends in .mlirbc, else text.",
+        "Import a model: int8 TFLite, QDQ ONNX, PyTorch .pt2, MCUNet .pkl, MLIR text or bytecode, "
+        "told by content. The output is bytecode where its name ends in .mlirbc, else text.",
         input_name="MODEL",
+    )
+    options.add_argument(
+        "--list-ops", action=_ListOperators, nargs=0, help="list the operators of each format"
     )
     options.add_argument(
         "--classes",
@@ -30,9 +34,32 @@ def _options() -> argparse.ArgumentParser:
         help="replace the classifier by a fresh float32 head for N classes",
     )
     options.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="SET.npz",
+        help="quantize a float model (.pt2) for these samples: floats, as the module takes them",
+    )
+    options.add_argument(
         "--seed", type=int, default=0, metavar="S", help="seed of the new head (default 0)"
     )
     return options
+
+
+class _ListOperators(argparse.Action):
+    """Print what each importer reads, and stop."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        from tiny_pipelines.frontends import supported_operators
+
+        for name, operators in supported_operators().items():
+            print(f"{name}: {', '.join(operators)}")
+        parser.exit()
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -46,7 +73,7 @@ def _import(options: argparse.Namespace) -> None:
 
     with new_context():
         with entry.progress(f"importing {source}"):
-            module = import_bytes(data, source, options.classes, options.seed)
+            module = import_bytes(data, source, options.classes, options.seed, options.calibrate)
         if options.output.endswith(_BYTECODE_SUFFIX):
             result = to_bytecode(module)
         else:

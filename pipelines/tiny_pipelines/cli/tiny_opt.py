@@ -17,7 +17,7 @@ from tiny_pipelines.cli import entry
 _SEPARATOR = re.compile(r"^[ \t]*// -----")
 # Names the compiler's own pipelines; described from its text, imported only to run them.
 _PIPELINES = Path(__file__).parents[1] / "training.py"
-_TARGET_PASSES = ("declare_scratch", "grow_scratch")
+_TARGET_PASSES = ("choose_blocking", "declare_scratch", "grow_scratch")
 """Modules of `tiny_targets` that register a pass; imported only where a pipeline names it."""
 
 
@@ -42,7 +42,7 @@ def _options() -> argparse.ArgumentParser:
     add(
         "--verify-diagnostics", action=flag, help="compare errors with '// expected-error' comments"
     )
-    add("--load", metavar="FILE", type=Path, action="append", default=[], help="add its passes")
+    entry.load_option(parser)
     add("--timing", action=flag, help="print the seconds of each pass to stderr")
     add("--mlir-print-ir-after-all", action=flag, help="print the module after each pass to stderr")
     add("--mlir-print-debuginfo", action=flag, help="print locations")
@@ -84,14 +84,10 @@ def _target_files() -> list[Path]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from tiny_passes.registry import load_file
-
     importlib.import_module(f"tiny_pipelines.{_PIPELINES.stem}")
     for name in _TARGET_PASSES:
         if f"tiny-{name.replace('_', '-')}" in options.pass_pipeline:
             importlib.import_module(f"tiny_targets.{name}")
-    for path in options.load:
-        load_file(path)
     data, source = entry.read_input(options.input)
     if options.verify_diagnostics:
         return _verify_diagnostics(data, source, options)

@@ -40,7 +40,19 @@ def _options() -> argparse.ArgumentParser:
         help="hold every op against the NumPy semantics and the run against the host's; "
         "exit status 1 where an integer differs",
     )
+    options.add_argument(
+        "--poison",
+        action="store_true",
+        help="overwrite every dead byte of arena and state with garbage before each op; exit "
+        "status 1 where any result changes",
+    )
+    options.add_argument(
+        "--access",
+        action="store_true",
+        help="let each op touch its declared buffers alone; exit status 1 at a stray access",
+    )
     options.add_argument("--json", action="store_true", help="print one JSON object")
+    entry.load_option(options)
     return options
 
 
@@ -59,6 +71,8 @@ def _run(options: argparse.Namespace) -> None:
             seed=options.seed,
             test=options.test,
             check=options.check,
+            poison=options.poison,
+            access=options.access,
             step=entry.progress,
         )
     if options.json:
@@ -101,6 +115,8 @@ def _text(report: dict[str, Any]) -> str:
     if "accuracy" in report:
         before, after = report["accuracy"]["before"], report["accuracy"]["after"]
         lines.append(f"accuracy      {before:.1%} before, {after:.1%} after")
+    if "memory" in report:
+        lines.append(_memory_text(report["memory"]))
     if "check" in report:
         check = report["check"]
         lines.append(
@@ -114,3 +130,12 @@ def _text(report: dict[str, Any]) -> str:
                 f"{entry_['size']} differ from the host's, by {entry_['largest']:.3g} at most"
             )
     return "\n".join(lines)
+
+
+def _memory_text(memory: dict[str, Any]) -> str:
+    found = []
+    if "poison" in memory["modes"]:
+        found.append(f"{memory['poisoned_bytes']} dead bytes overwritten, no result changed")
+    if "access" in memory["modes"]:
+        found.append(f"{memory['watched_accesses']} accesses, none stray")
+    return f"memory        {memory['op_runs']} ops: {'; '.join(found)}"

@@ -37,6 +37,7 @@ def _options() -> argparse.ArgumentParser:
         "training step.",
         allow_abbrev=False,
     )
+    entry.load_option(options)
     add = options.add_argument
     add("input", metavar="MODEL", help="any format of tiny-import, or - for stdin")
     add("--data", required=True, metavar="SET", type=Path, help="an .npz file or image folder")
@@ -48,8 +49,21 @@ def _options() -> argparse.ArgumentParser:
         metavar="KIND",
         help="int16 (default), float32, int8-stochastic; to compare: int8, int8-truncate",
     )
-    add("--gradients", default="float32", metavar="KIND", help="float32 (default), int16 or int8")
-    add("--no-qas", action="store_true", help="leave out quantization-aware scaling")
+    add(
+        "--gradients",
+        metavar="KIND",
+        help="int16, int8 or float32 (default: int16 where the update rule and --batch allow it)",
+    )
+    rescaling = options.add_mutually_exclusive_group()
+    rescaling.add_argument(
+        "--no-qas", action="store_true", help="leave out quantization-aware scaling"
+    )
+    rescaling.add_argument(
+        "--rescale",
+        default="qas",
+        metavar="KIND",
+        help="qas (default); to compare: powers-of-two, constant, none",
+    )
     length = options.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=int, metavar="E", help="passes over the data (default 1)")
     length.add_argument("--steps", type=int, metavar="N", help="exactly N updates")
@@ -180,11 +194,19 @@ def _training_step(options: argparse.Namespace, data: bytes, source: str) -> Any
             if options.batch > 1 and "apply_updates" not in functions(module):
                 raise InvalidOption("was made without sums of gradients, drop --batch", source)
             return module
-    from tiny_pipelines.training import TrainingOptions, build_training_step
+    from tiny_pipelines.training import build_training_step
 
     if options.scheme is None:
         raise InvalidOption("--scheme is needed to train a model")
-    chosen = TrainingOptions(
+    chosen = _training_options(options)
+    module = import_bytes(data, source, options.classes, options.seed)
+    return build_training_step(module, chosen, until="scheduled")
+
+
+def _training_options(options: argparse.Namespace) -> Any:
+    from tiny_pipelines.training import TrainingOptions
+
+    return TrainingOptions(
         options.scheme,
         options.update,
         options.gradients,
@@ -195,9 +217,8 @@ def _training_step(options: argparse.Namespace, data: bytes, source: str) -> Any
         # Both only save memory on a device, and change no result.
         fuse_blocks=False,
         row_overlap=False,
+        rescaling=options.rescale,
     )
-    module = import_bytes(data, source, options.classes, options.seed)
-    return build_training_step(module, chosen, until="scheduled")
 
 
 def _model_name(module: Any) -> str:
@@ -212,8 +233,9 @@ def _settings(options: argparse.Namespace, plan: Any) -> dict[str, Any]:
     return {
         "scheme": options.scheme,
         "update": options.update,
-        "gradients": options.gradients,
-        "qas": not options.no_qas,
+        # A step that was read as it is has its own.
+        "gradients": _training_options(options).gradient_type if options.scheme else None,
+        "rescale": "none" if options.no_qas else options.rescale,
         "data": str(options.data),
         "rate": plan.rate,
         "schedule": plan.schedule,

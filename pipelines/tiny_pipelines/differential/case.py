@@ -38,6 +38,8 @@ class Options:
     row_overlap: str = "off"
     """Likewise."""
     fuse_updates: bool = True
+    reorder: bool = True
+    stream_input: bool = False
 
     def pipeline(self, scheme: Path) -> str:
         """The passes from model to planned stage: the named pipeline's, with these options."""
@@ -47,19 +49,23 @@ class Options:
             "tiny-fuse-updates": None if self.fuse_updates else "",
             "tiny-fuse-blocks": "",
             "tiny-overlap-rows": "",
-            "tiny-reorder": f"{self._memory_passes()}tiny-reorder{{{in_place}}}",
+            "tiny-reorder": self._memory_passes() + self._order(in_place),
             "tiny-plan-memory": f"tiny-plan-memory{{{in_place} alignment={self.alignment}}}",
         }
         passes = []
         for text in re.split(r",(?![^{]*})", pipeline_text(training)):
             new = replaced.get(text.split("{")[0])
             passes.append(text if new is None else new)
-        return ",".join([*(text for text in passes if text), "tiny-prove-bounds"])
+        chosen = [text.rstrip(",") for text in passes if text]
+        return ",".join([*chosen, "tiny-prove-bounds"])
+
+    def _order(self, in_place: str) -> str:
+        return f"tiny-reorder{{{in_place}}}" if self.reorder else ""
 
     def _memory_passes(self) -> str:
         """The passes that change kernels for memory, each with a comma behind it."""
         overlap = "off" if not self.in_place else self.row_overlap
-        text = ""
+        text = "tiny-stream-input," if self.stream_input else ""
         if self.fuse_blocks != "off":
             options = {"all": self.fuse_blocks == "all", "row_overlap": overlap != "off"}
             chosen = " ".join(f"{name}={str(on).lower()}" for name, on in options.items())

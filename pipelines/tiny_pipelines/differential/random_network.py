@@ -25,7 +25,7 @@ from tiny_pipelines.differential.records import (
     without_unused,
 )
 from tiny_pipelines.frontends.layers import FULL_RANGE, INPUT
-from tiny_pipelines.training import Gradients, Update
+from tiny_pipelines.training import Gradients, Update, integer_objection
 
 _MAX_ELEMENTS = 2500
 _MAX_MACS = 400_000
@@ -248,8 +248,10 @@ def _options(choose: random.Random, gradients: Sequence[str]) -> Options:
     updates = get_args(Update)
     gradient = choose.choice(gradients)
     update = choose.choice((updates[0], *updates))
+    if gradient != FLOAT_GRADIENTS and integer_objection(update):
+        update = choose.choice((updates[0], "int8-stochastic"))
     return Options(
-        update=update if gradient == FLOAT_GRADIENTS else updates[0],
+        update=update,
         gradients=gradient,
         qas=choose.random() < 0.75,
         in_place=choose.random() < 0.8,

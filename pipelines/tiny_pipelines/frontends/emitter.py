@@ -17,6 +17,7 @@ from tiny_dialect.dialect import first_diagnostic
 from tiny_dialect.errors import InvalidModel
 from tiny_dialect.ops.convolution import ConvGeometry
 from tiny_dialect.types import Shape, is_quantized, quantization, quantized, shape_of, tensor
+from tiny_pipelines.frontends import between_layers
 from tiny_pipelines.frontends.layers import (
     INPUT,
     AddLayer,
@@ -41,10 +42,10 @@ def emit(network: Network) -> Any:
     """
     # The file's name alone, so that the same file gives the same bytes wherever it lies.
     with ir.Location.file(Path(network.source).name, 0, 0) as file:
-        return _Emission(network, file).module()
+        return Emission(network, file).module()
 
 
-class _Emission:
+class Emission:
     """One run of the emitter: the values made so far and the place of the current layer."""
 
     def __init__(self, network: Network, file: Any) -> None:
@@ -54,13 +55,16 @@ class _Emission:
         self.layer = INPUT
 
     def fail(self, message: str) -> NoReturn:
+        """Raise `InvalidModel` at the current layer."""
         raise InvalidModel(message, f"{self.network.source}:{self.layer}")
 
     def require(self, condition: bool, message: str) -> None:
+        """Fail unless `condition` holds."""
         if not condition:
             self.fail(message)
 
     def module(self) -> Any:
+        """The verified module."""
         func = load("dialects.func")
         network = self.network
         input_type = self.activation_type(network.input_shape, network.input_quantization)
@@ -97,11 +101,13 @@ class _Emission:
         return self.values[self.network.output]
 
     def operand(self, name: str) -> Any:
+        """The value that layer `name` computes."""
         if name not in self.values:
             self.fail(f"reads {name!r}, which no earlier layer computes")
         return self.values[name]
 
     def verify(self, module: Any) -> None:
+        """Let MLIR verify; its first diagnostic becomes an `InvalidModel`."""
         try:
             module.operation.verify()
         except ir.MLIRError as error:
@@ -120,6 +126,7 @@ class _Emission:
         return quantized(shape, quantization.scale, quantization.zero_point)
 
     def check_quantization(self, quantization: Quantization) -> None:
+        """Scale and zero point are ones that the dialect can hold."""
         scale, zero_point = quantization.scale, quantization.zero_point
         self.require(
             _MIN_SCALE <= scale <= _MAX_SCALE,
@@ -139,25 +146,30 @@ class _Emission:
         )
 
     def require_quantized(self, producer: str, value: Any) -> None:
+        """The value is an activation, not float32."""
         self.require(is_quantized(value), f"reads {producer!r}, which is float32 already")
 
     def check_clamp(self, clamp: Sequence[int]) -> None:
+        """The clamp is a range within int8."""
         self.require(
             len(clamp) == 2 and -128 <= clamp[0] < clamp[1] <= 127,
             f"has clamp {list(clamp)}; expected low < high within [-128, 127]",
         )
 
     def named(self, op: Any) -> Any:
+        """The op, made to belong to the current layer."""
         op.attributes["layer"] = string(self.layer)
         return op
 
     def parameter(self, suffix: str, values: Any, element: str) -> Any:
+        """A frozen parameter `LAYER.SUFFIX`."""
         op = ops.Parameter(
             tensor(values.shape, element), string(f"{self.layer}.{suffix}"), dense(values)
         )
         return self.named(op).result
 
     def conv(self, layer: ConvLayer, x: Any) -> Any:
+        """A convolution."""
         self.check_input(layer.inputs[0], x, layer.input_quantization)
         self.check_weights(layer)
         self.check_clamp(layer.clamp)
@@ -184,6 +196,7 @@ class _Emission:
         return self.named(op).y
 
     def check_weights(self, layer: ConvLayer) -> None:
+        """Weights, scales and biases fit together."""
         weight, scales, bias = layer.weight, layer.weight_scales, layer.bias
         self.require(
             weight.dtype == np.int8 and weight.ndim == 4 and weight.size > 0,
@@ -218,6 +231,7 @@ class _Emission:
             )
 
     def checked_geometry(self, layer: ConvLayer, x_shape: Shape) -> ConvGeometry:
+        """Strides, pads and groups fit weights and input."""
         groups, weight = layer.groups, layer.weight.shape
         self.require(
             len(layer.strides) == 2 and min(layer.strides) >= 1,
@@ -239,6 +253,7 @@ class _Emission:
         return ConvGeometry(layer.strides, layer.pads, groups)
 
     def add(self, layer: AddLayer, a: Any, b: Any) -> Any:
+        """A residual addition."""
         for producer, value, declared in zip(
             layer.inputs, (a, b), layer.input_quantizations, strict=True
         ):
@@ -253,11 +268,13 @@ class _Emission:
         return self.named(ops.Add(a, b, result, clamp=integers(layer.clamp))).y
 
     def pool(self, layer: GlobalAveragePoolLayer, x: Any) -> Any:
+        """A global average pool."""
         self.require_quantized(layer.inputs[0], x)
         result = self.activation_type((1, 1, 1, shape_of(x)[3]), Quantization(*quantization(x)))
         return self.named(ops.GlobalAveragePool(x, result)).y
 
     def linear(self, layer: LinearLayer, x: Any) -> Any:
+        """A float32 head behind a dequantization."""
         weight, bias = layer.weight, layer.bias
         self.require_quantized(layer.inputs[0], x)
         features = math.prod(shape_of(x))
@@ -280,8 +297,9 @@ class _Emission:
 
 
 _RULES: dict[type[Layer], Callable[..., Any]] = {
-    ConvLayer: _Emission.conv,
-    AddLayer: _Emission.add,
-    GlobalAveragePoolLayer: _Emission.pool,
-    LinearLayer: _Emission.linear,
+    ConvLayer: Emission.conv,
+    AddLayer: Emission.add,
+    GlobalAveragePoolLayer: Emission.pool,
+    LinearLayer: Emission.linear,
+    **between_layers.RULES,
 }

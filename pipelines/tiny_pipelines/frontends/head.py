@@ -5,16 +5,18 @@ After:   %x = "tiny.dequantize"(%features)
          %logits = "tiny.linear"(%x, %classifier.weight, %classifier.bias)
 
 Weights and biases are uniform in +-1/sqrt(features), drawn from a seeded generator: the same seed
-gives the same head. The features and everything before them stay as they are.
+gives the same head. The features and everything before them stay as they are. `head_values` and
+`set_head` read and write the values of a float32 head.
 """
 
 import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tiny_dialect import ops
-from tiny_dialect.attributes import dense, string
+from tiny_dialect.attributes import dense, string, to_array
 from tiny_dialect.bindings import ir
 from tiny_dialect.errors import InvalidModel, InvalidOption
 from tiny_dialect.types import is_quantized, shape_of, tensor
@@ -22,6 +24,8 @@ from tiny_pipelines.frontends.inference import infer_function, parameters, place
 
 LAYER = "classifier"
 MAX_CLASSES = 65_536
+
+Reals = NDArray[np.float32]
 
 
 def replace_head(module: Any, classes: int, seed: int) -> None:
@@ -50,6 +54,42 @@ def replace_head(module: Any, classes: int, seed: int) -> None:
     inputs = [argument.type for argument in function.regions[0].blocks[0].arguments]
     signature = ir.FunctionType.get(inputs, [terminator.operands[0].type])
     function.attributes["function_type"] = ir.TypeAttr.get(signature)
+
+
+def head_values(module: Any) -> tuple[Reals, Reals]:
+    """(weight [K, features], bias [K]) of the float32 head of `@infer`.
+
+    Raises `InvalidModel` for a module whose logits come from something else.
+    """
+    weight, bias = _head_parameters(module)
+    return to_array(weight.attributes["value"]).copy(), to_array(bias.attributes["value"]).copy()
+
+
+def set_head(module: Any, weight: Reals, bias: Reals) -> None:
+    """Give the float32 head of `@infer` these values, in place.
+
+    Raises `InvalidModel` for a module without such a head, `InvalidOption` where shapes differ.
+    """
+    for op, values in zip(_head_parameters(module), (weight, bias), strict=True):
+        shape = to_array(op.attributes["value"]).shape
+        if values.shape != shape:
+            raise InvalidOption(
+                f"values of shape {list(values.shape)} for {list(shape)}", op.symbol.value
+            )
+        op.attributes["value"] = dense(values.astype(np.float32))
+
+
+def _head_parameters(module: Any) -> tuple[Any, Any]:
+    """The ops that hold weight and bias of the float32 head."""
+    function = infer_function(module)
+    terminator = list(function.regions[0].blocks[0].operations)[-1]
+    linear = _producer(terminator.operands[0]) if len(terminator.operands) == 1 else None
+    if not isinstance(linear, ops.Linear):
+        raise InvalidModel("@infer does not end with a float32 head", place(linear or function))
+    weight, bias = _producer(linear.w), _producer(linear.bias)
+    if not (isinstance(weight, ops.Parameter) and isinstance(bias, ops.Parameter)):
+        raise InvalidModel("the head is computed from no parameters", place(linear))
+    return weight, bias
 
 
 def _classifier(logits: Any, function: Any) -> Any:

@@ -5,6 +5,7 @@ Records hold what a file says, unchecked; `emitter.emit` checks all of it.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,71 @@ class LinearLayer:
     bias: NDArray[np.float32]
 
 
-Layer = ConvLayer | AddLayer | GlobalAveragePoolLayer | LinearLayer
+@dataclass(frozen=True)
+class PoolLayer:
+    """Maximum or average over windows; the quantization stays that of the input.
+
+    `kind` is `max` or `average`; padding never counts. The average rounds half away from zero.
+    """
+
+    name: str
+    inputs: tuple[str]
+    kind: Literal["max", "average"]
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class MeanLayer:
+    """Mean over whole axes, `(1, 2)`, `(1,)` or `(2,)` of NHWC, rescaled and rounded once."""
+
+    name: str
+    inputs: tuple[str]
+    axes: tuple[int, ...]
+    output_quantization: Quantization
+    clamp: tuple[int, int] = FULL_RANGE
+
+
+@dataclass(frozen=True)
+class RequantizeLayer:
+    """The same real values under another quantization, or behind a clamp of their own."""
+
+    name: str
+    inputs: tuple[str]
+    output_quantization: Quantization
+    clamp: tuple[int, int] = FULL_RANGE
+
+
+@dataclass(frozen=True)
+class PadLayer:
+    """Real zeros around an image; `pads` are top, left, bottom, right."""
+
+    name: str
+    inputs: tuple[str]
+    pads: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ReshapeLayer:
+    """The same elements in the same order as `shape`, NHWC with N = 1."""
+
+    name: str
+    inputs: tuple[str]
+    shape: tuple[int, int, int, int]
+
+
+Layer = (
+    ConvLayer
+    | AddLayer
+    | GlobalAveragePoolLayer
+    | LinearLayer
+    | PoolLayer
+    | MeanLayer
+    | RequantizeLayer
+    | PadLayer
+    | ReshapeLayer
+)
 
 
 @dataclass(frozen=True)

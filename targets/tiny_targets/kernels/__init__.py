@@ -8,7 +8,7 @@ builder.
 
 # Importing a family registers its kernels.
 from tiny_targets.kernels import (  # noqa: F401
-    convolution,
+    conv2d,
     elementwise,
     fused_block,
     gradient_passes,
@@ -19,11 +19,12 @@ from tiny_targets.kernels import (  # noqa: F401
     integer_input_grad,
     integer_update,
     integer_weight_update,
-    pointwise,
+    layout,
     pointwise_gradients,
     pooling,
     residual_add,
     updates,
+    window_pools,
 )
 from tiny_targets.kernels.kernel import Kernel, KernelCall, Scratch, Table
 from tiny_targets.kernels.registry import build_call, has_kernel, register_kernel

@@ -62,6 +62,17 @@ class Address:
         moved = self._element(self.value, [offset.as_integer().value], [marker])
         return Address(moved)
 
+    def settled(self) -> Address:
+        """The same, opaque to the optimizer, at no cost: what follows counts from here.
+
+        Loops inside others are else rewritten to count from far outside, and run out of registers.
+        """
+        return Address(_llvm.inline_asm(_pointer_type(), [self.value], "", "=r,0"))
+
+    def as_integer(self) -> Scalar:
+        """The address as `i32`."""
+        return Scalar(_llvm.ptrtoint(integer_type(32), self.value))
+
     def load(self, element: str, *, volatile: bool = False) -> Scalar:
         """The `element` here (`i8 i16 i32 i64 f32`), sign-extended to `i32` where narrower.
 

@@ -8,20 +8,17 @@ Output rows come one after the other, each whole before the next begins; `Convol
 what a fused block repeats.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from tiny_dialect.attributes import to_array, to_list
 from tiny_dialect.fixed_point import quantize_multipliers
-from tiny_dialect.ops import Conv2D
 from tiny_dialect.types import quantization, shape_of
-from tiny_passes.overwriting import ROWS, traversal_of
-from tiny_targets.kernels.dense import emit_dense
-from tiny_targets.kernels.depthwise import emit_depthwise
+from tiny_targets.kernels.channel_plane import ChannelPlane, Image
 from tiny_targets.kernels.masks import put_bits
 from tiny_targets.kernels.nest import Buffer, Nest, Span, image_shape
 from tiny_targets.kernels.numerics import Requantizer
-from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.rows import Rows
 from tiny_targets.kernels.scalar import Index, Scalar, clamp
 from tiny_targets.kernels.weights import Overlay, Weight, accumulator_bounds, weights_of
@@ -57,7 +54,7 @@ class _Accumulation:
     """What the product sums of some outputs need, all but the outputs' position."""
 
     nest: Nest
-    x: Rows
+    x: Image
     zero: int
     weight: Weight
     overlay: Overlay | None
@@ -156,12 +153,25 @@ class Convolution:
     def prepare(self) -> None:
         """Nothing comes before the rows."""
 
+    def emit_rows(self, first: Index, count: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
+        """Compute `count` rows, one after the other."""
+        for row in self._nest.loop(
+            Span(first, first + count, count if isinstance(count, int) else None)
+        ):
+            self.emit_row(row, x, y, mask)
+
     def emit_row(self, oh: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
         """Compute row `oh` of `y`, and of the clamp mask where there is one.
 
         Of `x` the rows `vertical.taps_of_output(oh)` are read, and no others.
         """
-        overlay, channels = self._overlay, self._weight_shape[0]
+        self.emit_channels(oh, x, y, mask, Span(0, self._weight_shape[0]))
+
+    def emit_channels(
+        self, oh: Index, x: Image, y: Rows, mask: Buffer | None, channels: Span
+    ) -> None:
+        """Some channels of the row, all of them or one."""
+        overlay = self._overlay
         depthwise_overlay = overlay is not None and overlay.depthwise
         block = 1 if depthwise_overlay else lanes(self._weight_shape, self._groups)
         accumulate = _Accumulation(
@@ -169,7 +179,7 @@ class Convolution:
             self._weight_shape, self._groups, self._wide_sums,
         )  # fmt: skip
         for ow in self._nest.loop(self.horizontal.output):
-            for oc, count in self._nest.blocks(channels, block):
+            for oc, count in self._blocks(channels, block):
                 inside = []
                 for j, total in enumerate(accumulate((oh, ow), oc, count)):
                     clamped, unclamped = self._finish(total, oc + j)
@@ -178,6 +188,11 @@ class Convolution:
                         inside.append(clamped.equals(unclamped))
                 if mask is not None:
                     put_bits(self._nest, mask, oh * self.horizontal.output + ow, oc, inside)
+
+    def _blocks(self, channels: Span, size: int) -> Iterable[tuple[Index, int]]:
+        if channels.count == 1:
+            return [(channels.lower, 1)]
+        return self._nest.blocks(channels.trips or 0, size)
 
     def _finish(self, total: Scalar, channel: Index) -> tuple[Scalar, Scalar]:
         """(the clamped output, the same before the clamp) of one product sum."""
@@ -188,16 +203,22 @@ class Convolution:
         return clamp(value, *self._clamp), value
 
 
-@register_kernel(Conv2D, traversals=(ROWS,))
-def conv2d(nest: Nest, op: Any, target: Any) -> None:
+def emit_convolution(nest: Nest, op: Any) -> None:
     """`y = clamp(round((sum((x - z_x) w) + bias) * factor) + z_y)`, and the mask of the clamp."""
-    # The plane kernel reads and writes the whole image once a channel: no order of rows.
-    free = traversal_of(op) != ROWS
-    if free and (emit_depthwise(nest, op, target) or emit_dense(nest, op, target)):
-        return
     x = Rows(nest.read(op.x, image_shape(op.x)))
     convolution = Convolution(nest, op)
     y = Rows(nest.write(op.y, image_shape(op.y)))
     mask = None if op.mask is None else nest.write(op.mask)
     for oh in nest.loop(convolution.vertical.output):
         convolution.emit_row(oh, x, y, mask)
+
+
+def emit_in_planes(nest: Nest, op: Any) -> None:
+    """The same of a depthwise convolution, channel to channel, possibly over its own input."""
+    x, convolution = ChannelPlane(nest, op.x), Convolution(nest, op)
+    y = Rows(nest.write(op.y, image_shape(op.y)))
+    mask = None if op.mask is None else nest.write(op.mask)
+    for channel in nest.loop(image_shape(op.x)[2]):
+        x.copy(channel)
+        for oh in nest.loop(convolution.vertical.output):
+            convolution.emit_channels(oh, x, y, mask, Span.one(channel))

@@ -33,8 +33,6 @@ UNROLLED_STEPS = 24
 LONGEST_ROW = 16
 """Steps up to which a row of the window is straight code."""
 
-_ROW_UNROLL = 4
-
 
 def emit_dense(nest: Nest, op: Any, target: Any) -> bool:
     """The kernel of a dense `conv2d` whose scratch memory suffices; False for any other."""
@@ -123,12 +121,16 @@ class DenseEmitter:
                 pixel = (first + row) * width
                 self._emit_row(window, y + pixel * self._form.outputs, mask, pixel)
 
-    def emit_row(self, oh: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
-        """Row `oh` of `y`, from the rows of `x` that its window meets."""
-        down, width = self.vertical, self._form.plane.horizontal.output
+    def emit_rows(self, first: Index, count: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
+        """`count` rows of `y`, from the rows of `x` that their windows meet."""
+        down, plane = self.vertical, self._form.plane
         self._writer.clear_edges()
-        self._writer.gather_window(x.address, oh * down.stride - down.pad)
-        self._emit_row(self._rows, y.address(oh), mask, oh * width)
+        window = self._writer.window_at(first * down.stride - down.pad)
+        self._writer.gather_window(x.address, window)
+        for i in self._nest.loop(count if isinstance(count, int) else Span(0, count)):
+            row = first + i
+            window = self._rows + i * (down.stride * plane.row_bytes)
+            self._emit_row(window, y.address(row), mask, row * plane.horizontal.output)
 
     def _emit_row(self, window: Address, y: Address, mask: Buffer | None, pixel: Index) -> None:
         """One row of outputs, the first of them number `pixel` of the mask."""
@@ -239,16 +241,16 @@ class DenseEmitter:
         form = self._form
         if form.steps <= LONGEST_ROW:
             return self._steps(row, panel, totals, shape, form.steps)
-        full = form.steps // _ROW_UNROLL
-        step = _ROW_UNROLL * form.step_bytes
+        full, unroll = form.steps // form.unroll, form.unroll
+        step = unroll * form.step_bytes
 
         def chunk(panel: Address, row: Address, *totals: Scalar) -> tuple[Any, ...]:
-            sums = self._steps(row, panel, list(totals), shape, _ROW_UNROLL)
+            sums = self._steps(row, panel, list(totals), shape, unroll)
             return panel + step * shape[1], row + step, *sums
 
         end = panel + full * step * shape[1]
         panel, row, *sums = walk(end, (panel, row, *totals), chunk)
-        return self._steps(row, panel, sums, shape, form.steps % _ROW_UNROLL)
+        return self._steps(row, panel, sums, shape, form.steps % unroll)
 
     def _steps(
         self,

@@ -15,20 +15,16 @@ import numpy as np
 from tiny_dialect.attributes import to_list
 from tiny_dialect.types import element_name, shape_of
 from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of
+from tiny_targets.kernels.blocking import blocking_of
 from tiny_targets.kernels.channel_record import weight_reader
 from tiny_targets.kernels.nest import Nest
+from tiny_targets.kernels.panels import form_name
 from tiny_targets.kernels.plane import Plane
-from tiny_targets.kernels.primitives import primitives_of
 from tiny_targets.kernels.rescale import Rescaling, rescaling_of
 from tiny_targets.kernels.scalar import Index, Scalar, clamp
 from tiny_targets.kernels.scratch import ScratchWish
-from tiny_targets.kernels.weights import sum_bounds
 from tiny_targets.kernels.windows import Axis, axes
 
-LANES = {"dot2": (2, 2), "f32": (2, 4), "i16": (2, 4)}
-"""Pixels and channels of a block."""
-
-_EXACT_FLOAT = 2**24
 _BAND_BYTES = 4096
 
 
@@ -42,6 +38,9 @@ class Dense:
     pairs: bool
     outputs: int
     lanes: tuple[int, int]
+    """Pixels and channels of a block."""
+    unroll: int
+    """Steps of a long row of the window that are unrolled."""
     heads: int
     """Words of a channel before its weights: bias and multiplier, and rounding and shift."""
 
@@ -75,10 +74,9 @@ class Dense:
         """The weights of one channel, whole words."""
         return -(-self.plane.vertical.kernel * self.steps * self.step_bytes // 4) * 4
 
-    @property
-    def one_row(self) -> "Dense":
-        """The same with a band for one output row."""
-        return replace(self, plane=self.plane.window_only)
+    def band(self, rows: int) -> "Dense":
+        """The same with a band of its own for each `rows` output rows."""
+        return replace(self, plane=self.plane.band(rows))
 
     @property
     def panel_bytes(self) -> int:
@@ -101,9 +99,8 @@ def dense_of(op: Any, target: Any) -> Dense | None:
     shape, rescaling = shape_of(op.w), rescaling_of(op)
     if op.groups.value != 1 or rescaling is None:
         return None
-    pairs = primitives_of(target).has_dot2
-    exact = target.has("fpu") and int(sum_bounds(op).max()) < _EXACT_FLOAT
-    element = "f32" if exact and not pairs else "i16"
+    name = form_name(op, target)
+    pairs, element = name == "halves", "f32" if name == "floats" else "i16"
     down, across = axes(op, op.x, op.y, shape)
     inputs = shape[3]
     elements = Axis(
@@ -111,8 +108,9 @@ def dense_of(op: Any, target: Any) -> Dense | None:
         across.pad * inputs,
     )  # fmt: skip
     plane = Plane.of(down, elements, element, _BAND_BYTES)
-    lanes = LANES["dot2" if pairs else element]
-    return Dense(plane, element, pairs, shape[0], lanes, 2 if rescaling.uniform else 4)
+    blocking = blocking_of(op, f"dense.{name}", target)
+    lanes, heads = (blocking.pixels, blocking.channels), 2 if rescaling.uniform else 4
+    return Dense(plane, element, pairs, shape[0], lanes, blocking.steps, heads)
 
 
 def dense_scratch(op: Any, target: Any) -> ScratchWish | None:

@@ -12,9 +12,10 @@ from typing import Any
 
 from tiny_dialect.ops.convolution import is_depthwise
 from tiny_dialect.types import quantization, shape_of
+from tiny_passes.overwriting import PLANES, traversal_of
 from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of, walk
 from tiny_targets.kernels.channel_record import ChannelRecord, RecordLayout
-from tiny_targets.kernels.nest import Buffer, Nest
+from tiny_targets.kernels.nest import Buffer, Nest, Span
 from tiny_targets.kernels.plane import Plane, PlaneWriter
 from tiny_targets.kernels.primitives import Primitives, primitives_of, settled
 from tiny_targets.kernels.rescale import Rescaling, rescaling_of
@@ -30,6 +31,8 @@ OUTPUTS = 4
 
 PLANE_BYTES = (1024, 2048, 4096, 8192)
 """Of a plane: a larger one is cut into bands, the smaller the more often rows are moved."""
+
+_WHOLE_PLANE = 1 << 30
 
 TAPS_IN_REGISTERS = {"i8": 9, "f32": 9}
 """Up to here a core without `dot2` keeps the taps of a channel in registers."""
@@ -62,10 +65,9 @@ class Depthwise:
         """Output channels."""
         return self.channels * self.multiplier
 
-    @property
-    def one_row(self) -> "Depthwise":
-        """The same with a plane for one output row."""
-        return replace(self, plane=self.plane.window_only)
+    def band(self, rows: int) -> "Depthwise":
+        """The same with a plane of its own for each `rows` output rows."""
+        return replace(self, plane=self.plane.band(rows))
 
     @property
     def scratch_bytes(self) -> int:
@@ -172,19 +174,23 @@ class DepthwiseEmitter:
                 place = self._place(channel, y, mask, first * row_outputs)
                 self._emit_rows(place, minimum(down.output - first, plane.band_rows))
 
-    def emit_row(self, oh: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
-        """Row `oh` of `y`, from the rows of `x` that its window meets: a plane of one row."""
+    def emit_rows(self, first: Index, count: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
+        """`count` rows of `y`, side by side, from the rows of `x` that their windows meet."""
         down, row_outputs = self.vertical, self._form.plane.horizontal.output
         bits = None
         if mask is not None:
-            bits = address_of(mask) + oh * (row_outputs * self._mask_bytes)
+            bits = address_of(mask) + first * (row_outputs * self._mask_bytes)
         self._writer.clear_edges()
-        self._clear_mask(bits, row_outputs)
+        self._clear_mask(bits, count * row_outputs)
+        # Its pads serve all channels.
+        window = self._writer.window_at(first * down.stride - down.pad)
         for source, channel in self._channels():
-            self._writer.gather_window(
-                lambda row, source=source: x.address(row) + source, oh * down.stride - down.pad
-            )
-            self._emit_row(self._place(channel, y.address(oh), bits, 0))
+            self._writer.gather_window(lambda row, source=source: x.address(row) + source, window)
+            place = self._place(channel, y.address(first), bits, 0)
+            if isinstance(count, int) and count == 1:
+                self._emit_row(place)
+            else:
+                self._emit_rows(place, count)
 
     def _channels(self) -> Iterator[tuple[Index, Index]]:
         """(input channel, output channel), its record prepared."""
@@ -202,12 +208,12 @@ class DepthwiseEmitter:
             bits = mask + self._nest.index(channel) // 8 + first * self._mask_bytes
         return _Place(self._plane, y + channel + first * self._form.outputs, bits)
 
-    def _clear_mask(self, mask: Address | None, pixels: int) -> None:
+    def _clear_mask(self, mask: Address | None, pixels: Index) -> None:
         """Bits are added a channel at a time."""
         if mask is None:
             return
         zero = self._nest.number(0)
-        for byte in self._nest.loop(pixels * self._mask_bytes):
+        for byte in self._nest.loop(Span(0, pixels * self._mask_bytes)):
             (mask + byte).store(zero, "i8")
 
     def _prepare(self, channel: Index) -> None:
@@ -323,14 +329,19 @@ def depthwise_scratch(op: Any, target: Any) -> ScratchWish | None:
     """The record and the gather plane of a depthwise `conv2d`."""
     if rescaling_of(op) is None:
         return None
-    forms = [depthwise_of(op, target, limit) for limit in PLANE_BYTES]
+    forms = [depthwise_of(op, target, limit) for limit in _limits(op)]
     sizes = sorted({form.scratch_bytes for form in forms if form is not None})
     return ScratchWish(sizes) if sizes else None
 
 
+def _limits(op: Any) -> tuple[int, ...]:
+    """Of the bytes of a plane; a channel that is overwritten must lie there whole."""
+    return (_WHOLE_PLANE,) if traversal_of(op) == PLANES else PLANE_BYTES
+
+
 def _form_within(op: Any, target: Any, budget: int) -> Depthwise | None:
     """The form with the largest plane that fits; None where none does."""
-    forms = [depthwise_of(op, target, limit) for limit in reversed(PLANE_BYTES)]
+    forms = [depthwise_of(op, target, limit) for limit in reversed(_limits(op))]
     return next((form for form in forms if form is not None and form.scratch_bytes <= budget), None)
 
 

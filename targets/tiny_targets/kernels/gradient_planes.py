@@ -28,17 +28,18 @@ def input_gradient_in_planes(nest: Nest, op: Any, vertical: Axis, horizontal: Ax
     _require_scratch(op)
     height, width, channels = image_shape(op.gx)
     taps = shape_of(op.w)[1:3]
-    g, weight = nest.read(op.g, image_shape(op.g)), Weight(nest, op.w)
+    g_height, g_width, _ = image_shape(op.g)
+    g, weight = nest.read(op.g, (g_height, g_width, channels)), Weight(nest, op.w)
     scales = nest.read(to_array(op.scales))
     gx = nest.write(op.gx, (height, width, channels))
-    plane = nest.scratch((height, width), "f32")
-    factors = nest.scratch(taps, "f32", height * width * _FLOAT_BYTES)
+    plane = nest.scratch((g_height, g_width), "f32")
+    factors = nest.scratch(taps, "f32", g_height * g_width * _FLOAT_BYTES)
     for c in nest.loop(channels):
         for kh in nest.loop(taps[0]):
             for kw in nest.loop(taps[1]):
                 factors[kh, kw] = weight.real((c, kh, kw, 0))
-        for h in nest.loop(height):
-            for w in nest.loop(width):
+        for h in nest.loop(g_height):
+            for w in nest.loop(g_width):
                 plane[h, w] = g[h, w, c]
         scale = scales[c]
         for h in nest.loop(height):

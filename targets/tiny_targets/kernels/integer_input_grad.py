@@ -8,7 +8,9 @@ from typing import Any
 
 from tiny_dialect.ops import IntegerConv2DInputGrad
 from tiny_dialect.types import shape_of
+from tiny_passes.overwriting import PLANES, traversal_of
 from tiny_targets.kernels import integer_depthwise
+from tiny_targets.kernels.channel_plane import ChannelPlane, Image
 from tiny_targets.kernels.convolution import Sums, axes
 from tiny_targets.kernels.integer_header import EXPONENT, Result, limit_mantissa, round_shift
 from tiny_targets.kernels.integer_pointwise import (
@@ -28,11 +30,11 @@ _COLUMNS = 4
 """Input channels summed at once."""
 
 
-@register_kernel(IntegerConv2DInputGrad)
+@register_kernel(IntegerConv2DInputGrad, traversals=(PLANES,))
 def integer_conv2d_input_grad(nest: Nest, op: Any, target: Any) -> None:
     """The fastest form that fits the op and its scratch memory."""
     plan = plan_of(op, target)
-    if plan is not None and scratch_of(op) >= plan.panel_bytes:
+    if plan is not None and scratch_of(op) >= plan.panel_bytes and not traversal_of(op):
         PointwiseInputGradient(nest, op, plan).emit()
         return
     planes = integer_depthwise.plan_of(op, target)
@@ -54,22 +56,40 @@ class _General:
 
     def __init__(self, nest: Nest, op: Any, core: Primitives) -> None:
         self._nest, self._core, shape = nest, core, shape_of(op.w)
-        self._vertical, self._horizontal = as_one_row(*axes(op, op.gx, op.g, shape))
+        windows = axes(op, op.gx, op.g, shape)
+        planes = traversal_of(op) == PLANES
+        self._vertical, self._horizontal = windows if planes else as_one_row(*windows)
         self._groups, self._outputs = op.groups.value, shape[0] // op.groups.value
         self._channels, self._shift = shape[3], op.shift.value
         size = (self._vertical.output, self._horizontal.output, shape[0])
-        self._g, self._header = nest.read(op.g, size), nest.read(op.g_header)
+        self._planes = ChannelPlane(nest, op.g) if traversal_of(op) == PLANES else None
+        self._g: Image = self._planes or nest.read(op.g, size)
+        self._header = nest.read(op.g_header)
         self._weight, self._overlay = weights_of(nest, op, self._groups)
         self._result = Result(nest, core, op)
 
     def emit(self) -> None:
         """All elements, then the header."""
+        if self._planes is not None:
+            self._emit_in_planes(self._planes)
+        else:
+            self._emit_pixels()
+        self._result.finish(self._header[EXPONENT] + self._shift)
+
+    def _emit_in_planes(self, planes: ChannelPlane) -> None:
+        """A channel after the other: the result may lie where g lies."""
+        for channel in self._nest.loop(self._groups):
+            planes.copy(channel)
+            for h in self._nest.loop(self._vertical.input):
+                for w in self._nest.loop(self._horizontal.input):
+                    self._group((h, w), channel)
+
+    def _emit_pixels(self) -> None:
         nest = self._nest
         for h in nest.loop(self._vertical.input):
             for w in nest.loop(self._horizontal.input):
                 for group in nest.loop(self._groups):
                     self._group((h, w), group)
-        self._result.finish(self._header[EXPONENT] + self._shift)
 
     def _group(self, place: tuple[Index, Index], group: Index) -> None:
         nest, base = self._nest, group * self._channels

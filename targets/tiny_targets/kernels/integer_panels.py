@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from tiny_targets.kernels.address import ELEMENT_BYTES, Address
+from tiny_targets.kernels.blocking import Blocking
 from tiny_targets.kernels.primitives import Primitives, pinned
 from tiny_targets.kernels.scalar import Scalar
 
@@ -24,14 +25,11 @@ Sums = tuple[Scalar, ...]
 class Format(ABC):
     """How a panel holds its columns, and how rows of g are multiplied with it."""
 
-    pixels: int
-    columns: int
-    longest_chunk: int
-    """Steps that are worth unrolling."""
-
-    def __init__(self, core: Primitives, element: str, outputs: int) -> None:
+    def __init__(self, core: Primitives, element: str, outputs: int, blocking: Blocking) -> None:
         self.core, self.element, self.outputs = core, element, outputs
         self.bytes = ELEMENT_BYTES[element]
+        self.pixels, self.columns = blocking.pixels, blocking.channels
+        self.longest_chunk = blocking.steps
 
     @abstractmethod
     def step_bytes(self, lanes: int) -> int:
@@ -75,8 +73,6 @@ class _Words:
 
 class Pairs(Format):
     """Two int16 a word. A step holds its elements in the order in which g's become pairs."""
-
-    pixels, columns, longest_chunk = 2, 2, 24
 
     def step_bytes(self, lanes: int) -> int:
         """Four elements of each lane: two words."""
@@ -146,8 +142,6 @@ class Pairs(Format):
 
 class Singles(Format):
     """One element after the other."""
-
-    pixels, columns, longest_chunk = 4, 3, 4
 
     def step_bytes(self, lanes: int) -> int:
         """Four bytes of each lane."""

@@ -25,6 +25,7 @@ from tiny_dialect.attributes import to_list
 from tiny_dialect.ops.convolution import geometry
 from tiny_dialect.types import element_name, shape_of
 from tiny_targets.kernels.address import ANY_SIZE, ELEMENT_BYTES, Address, address_of, walk
+from tiny_targets.kernels.blocking import blocking_of
 from tiny_targets.kernels.integer_header import EXPONENT, Result, limit_mantissa, numbers
 from tiny_targets.kernels.integer_panels import STEP, Format, Pairs, Singles, Sums
 from tiny_targets.kernels.nest import Nest
@@ -66,13 +67,18 @@ class Plan:
         return size + self.rest * form.single_bytes(form.columns)
 
 
+_FORMS: dict[str, type[Format]] = {"pairs": Pairs, "singles": Singles}
+
+
 def plan_of(op: Any, target: Any) -> Plan | None:
     """The plan of a pointwise input gradient; None for any other."""
     shape, geo = shape_of(op.w), geometry(op)
     if shape[1:3] != (1, 1) or geo.strides != (1, 1) or any(geo.pads) or geo.groups != 1:
         return None
     core = primitives_of(target)
-    form = (Pairs if core.has_dot2 else Singles)(core, element_name(op.g), shape[0])
+    name = "pairs" if core.has_dot2 else "singles"
+    blocking = blocking_of(op, f"input_gradient.{name}", target)
+    form = _FORMS[name](core, element_name(op.g), shape[0], blocking)
     pixels = min(prod(shape_of(op.g)[1:3]), form.pixels)
     steps = shape[0] // STEP
     # Long chunks save loop instructions, steps behind the last one cost code.
@@ -135,8 +141,8 @@ class PointwiseInputGradient:
         chunk = plan.unroll * form.step_bytes(form.columns)
         values = [pixels, outputs * form.bytes, channels * 2, plan.chunks * chunk]
         self._pixels, self._g_row, self._gx_row, self._panel_end = numbers(nest, values)
-        # Few shifts occur; known here, one of them is part of another instruction.
-        self._shift, (self._panel_bytes,) = shift, numbers(nest, [plan.panel_bytes])
+        values = [plan.panel_bytes, shift, (1 << shift) >> 1]
+        self._panel_bytes, self._shift, self._half = numbers(nest, values)
 
     def _ordered(self, nest: Nest, value: Any) -> tuple[Address, int, Scalar, int]:
         """(the first weight, bytes from a column to the next, to the next row, columns)."""
@@ -305,7 +311,7 @@ class PointwiseInputGradient:
 
     def _multiply(self, start: Address, row: Address, lanes: int) -> Sums:
         form, plan = self._form, self._plan
-        sums: Sums = (number((1 << self._shift) >> 1),) * (plan.pixels * lanes)
+        sums: Sums = (self._half,) * (plan.pixels * lanes)
         size = form.step_bytes(lanes)
 
         def rows_at(first: Address) -> list[Address]:

@@ -7,16 +7,11 @@ is `block_float.step_multipliers`. No floating point: the bits are read as integ
 from typing import Any
 
 from tiny_dialect.attributes import to_array
-from tiny_dialect.bindings import load
 from tiny_dialect.block_float import PRODUCT_SHIFT
 from tiny_targets.kernels.address import ANY_SIZE, address_of
 from tiny_targets.kernels.integer_header import EXPONENT
 from tiny_targets.kernels.nest import Nest
-from tiny_targets.kernels.primitives import Primitives
 from tiny_targets.kernels.scalar import Index, Scalar, clamp, maximum, minimum, number, select
-from tiny_targets.kernels.weights import BIAS_LIMIT
-
-_llvm = load("dialects.llvm")
 
 _LARGEST_MULTIPLIER = 2**31 - 1
 _FIELD_BITS, _FIELD_MASK = 23, 255
@@ -27,7 +22,6 @@ _ALIGN = 7
 """Mantissas of 24 bits and sign shifted left: their product fills 62 bits."""
 _PRE_SHIFT = 32 - 2 * _ALIGN
 """What the upper word of that product is shifted by."""
-_LIMITS = {"i16": (-(2**15), 2**15 - 1), "i32": (-BIAS_LIMIT, BIAS_LIMIT)}
 
 
 def _parts(real: Scalar) -> tuple[Scalar, Scalar]:
@@ -84,16 +78,3 @@ def step_of(total: Scalar, multiplier: Scalar) -> Scalar:
     product = total.as_wide() * multiplier.as_wide()
     rounded = product + product.like(1 << (PRODUCT_SHIFT - 1))
     return (rounded >> PRODUCT_SHIFT).as_integer()
-
-
-def moved(core: Primitives, old: Scalar, step: Scalar, element: str) -> Scalar:
-    """`old - step` within the range of the storage; where the step is zero, `old`."""
-    low, high = _LIMITS[element]
-    if element == "i16":
-        return core.limit(old - step, low, high)
-    # An initial value may lie beyond the limit.
-    return select(step.equals(0), old, clamp(_subtract_saturating(old, step), low, high))
-
-
-def _subtract_saturating(old: Scalar, step: Scalar) -> Scalar:
-    return Scalar(_llvm.intr_ssub_sat(old.value, step.value))

@@ -17,7 +17,7 @@ from tiny_targets.kernels.address import ANY_SIZE, ELEMENT_BYTES, Address, addre
 from tiny_targets.kernels.convolution import Sums, axes, first_input
 from tiny_targets.kernels.elementwise import flat
 from tiny_targets.kernels.integer_header import numbers
-from tiny_targets.kernels.integer_step import Steps, moved, step_of
+from tiny_targets.kernels.integer_storage import storage_of
 from tiny_targets.kernels.nest import Nest
 from tiny_targets.kernels.primitives import Primitives, primitives_of
 from tiny_targets.kernels.registry import register_kernel
@@ -45,20 +45,18 @@ def integer_bias_update(nest: Nest, op: Any, target: Any) -> None:
     """Channel sums, several side by side where there is memory for them; then every bias moves."""
     core, channels = primitives_of(target), shape_of(op.g)[-1]
     sums = _ChannelSums(nest, op, core)
-    parameter = address_of(nest.update(op.parameter, ANY_SIZE))
     size, align = numbers(nest, [channels * _WORD, op.align.value])
-    steps, stored = Steps(nest, op, align), None
+    storage, stored = storage_of(nest, op, core, align), None
     if scratch_of(op) >= channels * _WORD and channels >= _BIASES:
         stored = address_of(nest.scratch(ANY_SIZE, "i32"))
         sums.store(stored)
 
     def move(at: Address, channel: Scalar) -> tuple[Any, ...]:
         total = sums.one(channel) if stored is None else (stored + channel * _WORD).load("i32")
-        step = step_of(total << align, steps.multiplier(channel))
-        at.store(moved(core, at.load("i32"), step, "i32"), "i32")
+        storage.move(at, storage.aligned(total), storage.multiplier(channel))
         return at + _WORD, channel + 1
 
-    walk(parameter + size, (parameter, number(0)), move)
+    walk(storage.start + size, (storage.start, number(0)), move)
 
 
 class _ChannelSums:
@@ -116,26 +114,27 @@ def integer_linear_weight_update(nest: Nest, op: Any, target: Any) -> None:
     """The outer product of gradient and centred input moves the weights of a head."""
     core, (classes, features) = primitives_of(target), shape_of(op.parameter)
     _, zero = quantization(op.x)
-    parameter = nest.update(op.parameter)
     x, g = nest.read(op.x, flat(op.x)), nest.read(op.g, flat(op.g))
-    steps = Steps(nest, op, HEAD_ALIGN)
+    storage = storage_of(nest, op, core, HEAD_ALIGN)
     for row in nest.loop(classes):
-        multiplier, gradient = steps.multiplier(row), g[row] << HEAD_ALIGN
+        multiplier, gradient = storage.multiplier(row), storage.aligned(g[row])
+        line = storage.start + row * (features * _WORD)
         for c in nest.loop(features):
-            step = step_of((x[c] - zero) * gradient, multiplier)
-            parameter[row, c] = moved(core, parameter[row, c], step, "i32")
+            storage.move(line + c * _WORD, (x[c] - zero) * gradient, multiplier)
 
 
 def update_weights(nest: Nest, op: Any, target: Any) -> None:
     """`parameter -= step(corr(x - z_x, g))` for any kernel size, stride, pads and groups."""
     core, shape, groups = primitives_of(target), shape_of(op.parameter), op.groups.value
-    parameter, steps = nest.update(op.parameter), Steps(nest, op)
+    (align,) = numbers(nest, [op.align.value])
+    storage = storage_of(nest, op, core, align if element_name(op.parameter) == "i8" else 0)
+    sizes = [prod(shape[axis + 1 :]) * storage.bytes for axis in range(4)]
     chosen = None
     if "output_channels" in op.attributes:
         chosen = nest.read(np.array(to_list(op.attributes["output_channels"]), np.int16))
     sums_of = _correlation(nest, op, shape)
     for oc, rows in nest.blocks(shape[0], _ROWS):
-        multipliers = [steps.multiplier(oc + i) for i in range(rows)]
+        multipliers = [storage.multiplier(oc + i) for i in range(rows)]
         outputs = [oc + i if chosen is None else chosen[oc + i].as_index() for i in range(rows)]
         bases = [first_input(shape, groups, oc + i) for i in range(1 if groups == 1 else rows)]
         for kh in nest.loop(shape[1]):
@@ -143,10 +142,13 @@ def update_weights(nest: Nest, op: Any, target: Any) -> None:
                 for c, width in nest.blocks(shape[3], _COLUMNS):
                     inputs = [[base + (c + j) for j in range(width)] for base in bases]
                     sums = sums_of((kh, kw), outputs, inputs)
+                    line = storage.start
+                    for index, size in zip((oc, kh, kw, c), sizes, strict=True):
+                        line = line + index * size
                     for lane, total in enumerate(sums):
-                        place = (oc + lane // width, kh, kw, c + lane % width)
-                        step = step_of(total, multipliers[lane // width])
-                        parameter[place] = moved(core, parameter[place], step, "i16")
+                        row, column = divmod(lane, width)
+                        place = line + (row * sizes[0] + column * sizes[3])
+                        storage.move(place, storage.aligned(total), multipliers[row])
 
 
 def _correlation(

@@ -1,8 +1,8 @@
-"""Weight updates of convolutions on int16 masters: the pointwise form, and the choice of the form.
+"""Integer weight updates of convolutions: the pointwise form, and the choice of the form.
 
     w[o, i] -= step(sum_p g[p, o] (x[p, i] - z))
 
-A block of outputs by inputs is summed over all pixels in registers, then its masters move: no
+A block of outputs by inputs is summed over all pixels in registers, then its weights move: no
 gradient is stored. With `dot2` both operands are panels of pixel pairs in scratch memory: all
 inputs of a tile once, the outputs of a block when their turn comes. Without, both are read where
 they lie.
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from tiny_dialect.ops import IntegerConv2DWeightUpdate
+from tiny_dialect.ops import IntegerConv2DWeightUpdate, IntegerStochasticConv2DWeightUpdate
 from tiny_dialect.ops.convolution import geometry
 from tiny_dialect.types import element_name, quantization, shape_of
 from tiny_targets.kernels.address import ANY_SIZE, ELEMENT_BYTES, Address, address_of, walk
 from tiny_targets.kernels.integer_header import numbers
-from tiny_targets.kernels.integer_step import Steps, moved, step_of
+from tiny_targets.kernels.integer_storage import storage_of
 from tiny_targets.kernels.integer_update import update_weights
 from tiny_targets.kernels.nest import Nest
 from tiny_targets.kernels.primitives import pinned, primitives_of
@@ -93,6 +93,7 @@ def plan_of(op: Any, target: Any) -> Plan | None:
 
 
 @register_scratch(IntegerConv2DWeightUpdate)
+@register_scratch(IntegerStochasticConv2DWeightUpdate)
 def scratch_wish(op: Any, target: Any) -> ScratchWish | None:
     """Panels of as many inputs as there is room for."""
     plan = plan_of(op, target)
@@ -103,6 +104,7 @@ def scratch_wish(op: Any, target: Any) -> ScratchWish | None:
 
 
 @register_kernel(IntegerConv2DWeightUpdate)
+@register_kernel(IntegerStochasticConv2DWeightUpdate)
 def integer_conv2d_weight_update(nest: Nest, op: Any, target: Any) -> None:
     """The pointwise form where it applies and has its scratch memory, else the general one."""
     plan = plan_of(op, target)
@@ -137,15 +139,16 @@ class _Update:
         self._nest, self._plan, self._core = nest, plan, primitives_of(target)
         self._element = element_name(op.g)
         self._size = ELEMENT_BYTES[self._element]
-        self._parameter = address_of(nest.update(op.parameter, ANY_SIZE))
         self._x = address_of(nest.read(op.x, ANY_SIZE))
         self._g = address_of(nest.read(op.g, ANY_SIZE))
-        self._steps = Steps(nest, op)
         row = plan.outputs * self._size
         _, zero = quantization(op.x)
-        values = [plan.outputs, plan.inputs, row, plan.pixels * row, zero]
-        sizes = numbers(nest, values)
-        self._outputs, self._inputs, self._g_row, self._g_size, self._zero = sizes
+        values = [plan.outputs, plan.inputs, row, plan.pixels * row, zero, op.align.value]
+        self._outputs, self._inputs, self._g_row, self._g_size, self._zero, align = numbers(
+            nest, values
+        )
+        aligned = element_name(op.parameter) == "i8"
+        self._storage = storage_of(nest, op, self._core, align if aligned else 0)
 
     def _rows(self, first: Scalar) -> _Lanes:
         lanes = self._plan.lanes[0]
@@ -161,7 +164,7 @@ class _Update:
 
         def block(first: Scalar) -> tuple[Scalar]:
             rows = self._rows(first)
-            body(rows, [self._steps.multiplier(first + offset) for offset in rows.offsets])
+            body(rows, [self._storage.multiplier(first + offset) for offset in rows.offsets])
             return (first + lanes,)
 
         (end,) = numbers(self._nest, [-(-self._plan.outputs // lanes) * lanes])
@@ -170,16 +173,14 @@ class _Update:
     def _apply(
         self, rows: _Lanes, columns: _Lanes, multipliers: list[Scalar], sums: Sums, at: Address
     ) -> None:
-        """Move the masters of a block, the first of which lies at `at`; backwards, see above."""
-        width = len(columns.offsets)
-        lines = [at + self._inputs * 2 * offset for offset in rows.offsets]
+        """Move the weights of a block, the first of which lies at `at`; backwards, see above."""
+        width, storage = len(columns.offsets), self._storage
+        lines = [at + self._inputs * storage.bytes * offset for offset in rows.offsets]
         for lane in reversed(range(len(sums))):
             row, column = divmod(lane, width)
             total = rows.kept(row, columns.kept(column, sums[lane]))
-            place = lines[row] + columns.offsets[column] * 2
-            old = place.load("i16")
-            step = step_of(total, multipliers[row])
-            place.store(moved(self._core, old, step, "i16"), "i16")
+            place = lines[row] + columns.offsets[column] * storage.bytes
+            storage.move(place, storage.aligned(total), multipliers[row])
 
 
 class SingleUpdate(_Update):
@@ -191,12 +192,13 @@ class SingleUpdate(_Update):
         (end,) = numbers(self._nest, [-(-tile // lanes) * lanes])
 
         def block(rows: _Lanes, multipliers: list[Scalar]) -> None:
-            line = self._parameter + rows.first * self._inputs * 2
+            line = self._storage.start + rows.first * self._inputs * self._storage.bytes
 
             def inner(first: Scalar) -> tuple[Scalar]:
                 columns = self._columns(first)
                 sums = self._sums(rows, columns)
-                self._apply(rows, columns, multipliers, sums, line + first * 2)
+                at = line + first * self._storage.bytes
+                self._apply(rows, columns, multipliers, sums, at)
                 return (first + lanes,)
 
             walk(end, (number(0),), inner)
@@ -259,13 +261,14 @@ class PairUpdate(_Update):
 
         def block(rows: _Lanes, multipliers: list[Scalar]) -> None:
             self._pack_outputs(rows)
-            line = self._parameter + (rows.first * self._inputs + start) * 2
+            bytes_ = self._storage.bytes
+            line = self._storage.start + (rows.first * self._inputs + start) * bytes_
 
             def inner(panel: Address, at: Address, first: Scalar) -> tuple[Any, ...]:
                 columns = self._columns(first)
                 behind, sums = self._sums(panel)
                 self._apply(rows, columns, multipliers, sums, at)
-                return behind, at + 4, first + 2
+                return behind, at + 2 * bytes_, first + 2
 
             walk(end, (self._inputs_panel, line, start), inner)
 

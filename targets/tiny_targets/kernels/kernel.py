@@ -20,7 +20,9 @@ class Kernel:
     """One `func.func @<name>(%arg0: memref<...>, ...)` without results; dialects func, scf, memref,
     vector, arith, math, llvm."""
     accesses: tuple[str, ...]
-    """Per argument: `read`, `write` or `read_write`."""
+    """Per argument: `read`, `write` or `read_write`; `step` for the number of the step."""
+    steps: int = 1
+    """How often it is dispatched, one step after the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +41,14 @@ class Scratch:
 
 
 @dataclass(frozen=True)
+class Step:
+    """The number of the step, an `index` from 0 on; it takes no memory."""
+
+
+@dataclass(frozen=True)
 class KernelCall:
     """One dispatch: a kernel and what its arguments are bound to."""
 
     kernel: Kernel
     arguments: tuple[Any, ...]
-    """Per kernel argument: an operand or result of the op (`ir.Value`), a `Table`, or `Scratch`."""
+    """Per kernel argument: an operand or result of the op (`ir.Value`), or one of the above."""

@@ -24,7 +24,7 @@ import numpy as np
 from tiny_dialect.bindings import ir, load
 from tiny_dialect.types import element_name, shape_of
 from tiny_passes.graph import outer_value
-from tiny_targets.kernels.kernel import Kernel, KernelCall, Scratch, Table
+from tiny_targets.kernels.kernel import Kernel, KernelCall, Scratch, Step, Table
 from tiny_targets.kernels.scalar import Index, Scalar, constant, integer_type
 
 _arith = load("dialects.arith")
@@ -126,6 +126,7 @@ class Nest:
         self._block = self._func.body.blocks.append()
         self._accesses: list[str] = []
         self._bound: list[Any] = []
+        self._steps = 1
         self._top = ir.InsertionPoint(self._block)
 
     def __enter__(self) -> Nest:
@@ -153,6 +154,14 @@ class Nest:
     def scratch(self, shape: Sequence[int], element: str, offset: int = 0) -> Buffer:
         """A part of the op's scratch memory, `offset` bytes from its start."""
         return self._declare(Scratch(offset), tuple(shape), element, "read_write")
+
+    def step(self, count: int) -> Scalar:
+        """An argument: the number of the step of a kernel that is dispatched `count` times."""
+        argument = self._block.add_argument(ir.IndexType.get(), ir.Location.unknown())
+        self._accesses.append("step")
+        self._bound.append(Step())
+        self._steps = count
+        return Scalar(argument)
 
     def _argument(self, bound: Any, shape: Sequence[int] | None, access: str) -> Buffer:
         if isinstance(bound, np.ndarray):
@@ -183,7 +192,7 @@ class Nest:
         digest = hashlib.sha256(str(self._func).encode()).hexdigest()[:12]
         name = f"{self._name}_{digest}"
         self._func.attributes["sym_name"] = ir.StringAttr.get(name)
-        kernel = Kernel(name, str(self._func), tuple(self._accesses))
+        kernel = Kernel(name, str(self._func), tuple(self._accesses), self._steps)
         return KernelCall(kernel, tuple(self._bound))
 
     def number(self, value: int) -> Scalar:

@@ -22,8 +22,12 @@ from tiny_targets.kernels.primitives import (
     Primitives,
     fused_multiply_add,
     pinned,
+    primitives_of,
 )
 from tiny_targets.kernels.scalar import Index, Scalar, number, real
+from tiny_targets.kernels.weights import sum_bounds
+
+_EXACT_FLOAT = 2**24
 
 STEP = 4
 """Elements of depth that are handled together."""
@@ -49,8 +53,6 @@ class Format(ABC):
     bytes: int
     step_cost: int
     """Instructions of one step for the usual block."""
-    longest_chunk: int
-    """Steps that are worth unrolling."""
 
     def __init__(self, core: Primitives) -> None:
         self.core = core
@@ -94,7 +96,7 @@ class Halves(Format):
     """Two int16 a word, for cores with `dot2`."""
 
     element, bytes = "i16", 2
-    step_cost, longest_chunk = 12, 12
+    step_cost = 12
 
     def offset(self, element: int, lane: int, lanes: int) -> int:
         """Words of pairs, lane by lane."""
@@ -132,7 +134,7 @@ class Words(Format):
     """One int16 at a time, for cores whose multiply takes words."""
 
     element, bytes = "i16", 2
-    step_cost, longest_chunk = 160, 2
+    step_cost = 160
 
     def offset(self, element: int, lane: int, lanes: int) -> int:
         """Elements one after the other, lane by lane."""
@@ -186,6 +188,14 @@ class Floats(Words):
         return real(0.0)
 
 
+def form_name(op: Any, target: Any) -> str:
+    """What a core multiplies the operands of a convolution as: sums must be exact."""
+    if primitives_of(target).has_dot2:
+        return "halves"
+    exact = target.has("fpu") and int(sum_bounds(op).max()) < _EXACT_FLOAT
+    return "floats" if exact else "words"
+
+
 @dataclass(frozen=True)
 class Depth:
     """How the depth of a product is walked: `chunks` loops of `unroll` steps, padded with zeros.
@@ -231,11 +241,11 @@ _LOOP_COST = 4
 """Instructions of a loop beside its body."""
 
 
-def depth_of(form: Format, elements: int) -> Depth:
+def depth_of(form: Format, elements: int, longest_chunk: int) -> Depth:
     """The cheapest way to walk `elements`: few padded steps, few and long chunks."""
     steps = -(-elements // STEP)
     options = []
-    for unroll in range(1, form.longest_chunk + 1):
+    for unroll in range(1, longest_chunk + 1):
         chunks = -(-steps // unroll)
         cost = chunks * (unroll * form.step_cost + (_LOOP_COST if chunks > 1 else 0))
         options.append((cost, unroll, chunks))

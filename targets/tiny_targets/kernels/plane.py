@@ -56,10 +56,9 @@ class Plane:
         bands = -(-vertical.output // rows)
         return Plane(vertical, horizontal, element, -(-vertical.output // bands))
 
-    @property
-    def window_only(self) -> "Plane":
-        """The same for one output row."""
-        return replace(self, band_rows=1, alone=True)
+    def band(self, rows: int) -> "Plane":
+        """The same for up to `rows` output rows at a time, each time filled anew."""
+        return replace(self, band_rows=min(rows, self.vertical.output), alone=True)
 
     @property
     def element_bytes(self) -> int:
@@ -114,6 +113,16 @@ class Plane:
         return self.rows * self.row_bytes + _WORD_BYTES
 
 
+@dataclass(frozen=True)
+class PlaneWindow:
+    """Where a plane lies over an image."""
+
+    first: Index
+    """The image row of its first row."""
+    inside: Span
+    """Its rows that are in the image."""
+
+
 class PlaneWriter:
     """Emits the code that fills the plane at `start`.
 
@@ -162,9 +171,16 @@ class PlaneWriter:
         if last > 0:
             self._gather_rows(image, first_row, last)
 
-    def gather_window(self, source: RowSource, first: Index) -> None:
-        """All rows of the plane, from image row `first` on; rows outside the image are pads."""
-        self._gather_image_rows(source, 0, first, self._plane.rows)
+    def window_at(self, first: Index) -> PlaneWindow:
+        """The plane over image rows from `first` on: rows outside the image become pads, now."""
+        inside = self._fill_outside(0, first, self._plane.rows)
+        return PlaneWindow(first, inside)
+
+    def gather_window(self, source: RowSource, window: PlaneWindow) -> None:
+        """All rows of the plane that are in the image, of one channel or another."""
+        for r in self._nest.loop(window.inside):
+            target = self._start + r * self._plane.row_bytes
+            self._gather_row(source(window.first + r).settled(), target.settled())
 
     def gather_band(self, image: Address, band: Index) -> None:
         """The rows of a band that are not there yet; what overlaps moves to the top."""
@@ -207,16 +223,20 @@ class PlaneWriter:
 
     def _gather_image_rows(self, source: RowSource, row: int, first: Index, count: int) -> None:
         """Image rows `[first, first + count)` to plane rows from `row` on; none exist outside."""
+        target = self._start + row * self._plane.row_bytes
+        for r in self._nest.loop(self._fill_outside(row, first, count)):
+            self._gather_row(source(first + r), target + r * self._plane.row_bytes)
+
+    def _fill_outside(self, row: int, first: Index, count: int) -> Span:
+        """Fill those of `count` plane rows from `row` on that lie outside the image; the others."""
         plane, size = self._plane, self._plane.vertical.input
         above = minimum(maximum(0 - first, 0), count)
         below = minimum(maximum(first + count - size, 0), count)
         target = self._start + row * plane.row_bytes
-        for r in self._nest.loop(Span(0, above)):
-            self._fill(target + r * plane.row_bytes, plane.row_bytes)
-        for r in self._nest.loop(Span(above, count - below)):
-            self._gather_row(source(first + r), target + r * plane.row_bytes)
-        for r in self._nest.loop(Span(count - below, count)):
-            self._fill(target + r * plane.row_bytes, plane.row_bytes)
+        for outside in (Span(0, above), Span(count - below, count)):
+            for r in self._nest.loop(outside):
+                self._fill(target + r * plane.row_bytes, plane.row_bytes)
+        return Span(above, count - below)
 
     def _fill(self, start: Address, size: int) -> None:
         words = size // _WORD_BYTES

@@ -20,14 +20,10 @@ from typing import Any
 import numpy as np
 
 from tiny_dialect.attributes import to_list
-from tiny_dialect.ops import Conv2D
 from tiny_dialect.ops.convolution import geometry
 from tiny_dialect.types import quantization, shape_of
-from tiny_passes.overwriting import ROWS
 from tiny_targets.kernels.address import ANY_SIZE, Address, address_of, walk
-from tiny_targets.kernels.convolution import conv2d
-from tiny_targets.kernels.dense_panel import dense_scratch
-from tiny_targets.kernels.depthwise import depthwise_scratch
+from tiny_targets.kernels.blocking import blocking_of
 from tiny_targets.kernels.masks import MASK_BITS, BlockMask
 from tiny_targets.kernels.nest import Nest
 from tiny_targets.kernels.panels import (
@@ -41,26 +37,21 @@ from tiny_targets.kernels.panels import (
     Words,
     depth_of,
     fill,
+    form_name,
     multiply_panels,
 )
 from tiny_targets.kernels.primitives import Primitives, primitives_of, twice
-from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.rescale import Rescaling, rescaling_of
-from tiny_targets.kernels.scalar import (
-    Index,
-    Scalar,
-    maximum,
-    minimum,
-    number,
-    real,
-)
-from tiny_targets.kernels.scratch import ScratchWish, register_scratch, scratch_of
+from tiny_targets.kernels.scalar import Index, Scalar, maximum, minimum, number, real
+from tiny_targets.kernels.scratch import ScratchWish, scratch_of
 from tiny_targets.kernels.weight_rows import WeightRows
-from tiny_targets.kernels.weights import frozen_part, sum_bounds
+from tiny_targets.kernels.weights import frozen_part
 
-_EXACT_FLOAT = 2**24
 _MOST_PIXELS = 64
 """Of a tile: a larger one saves next to nothing."""
+
+_NO_LIMITS = [-(2**31), 2**31 - 1]
+"""Of a bias: layers with limits and without share their code."""
 
 
 @dataclass(frozen=True)
@@ -102,45 +93,49 @@ class Plan:
         return max(blocks, 0) * self.pixels
 
 
+_FORMS: dict[str, type[Format]] = {"halves": Halves, "floats": Floats, "words": Words}
+
+
+def is_pointwise(op: Any) -> bool:
+    """True for 1x1, stride 1, no pads, one group."""
+    geo = geometry(op)
+    plain = geo.strides == (1, 1) and not any(geo.pads) and geo.groups == 1
+    return shape_of(op.w)[1:3] == (1, 1) and plain
+
+
 def plan_of(op: Any, target: Any) -> Plan | None:
     """The plan of a pointwise convolution; None for any other, and where only 64 bits will do."""
-    shape, geo = shape_of(op.w), geometry(op)
-    if shape[1:3] != (1, 1) or geo.strides != (1, 1) or any(geo.pads) or geo.groups != 1:
+    shape, rescaling = shape_of(op.w), rescaling_of(op)
+    if rescaling is None or not is_pointwise(op):
         return None
-    rescaling = rescaling_of(op)
-    if rescaling is None:
-        return None
-    core = primitives_of(target)
-    if core.has_dot2:
-        form, lanes = Halves(core), (2, 2)
-    elif target.has("fpu") and int(sum_bounds(op).max()) < _EXACT_FLOAT:
-        form, lanes = Floats(core), (4, 4)
-    else:
-        form, lanes = Words(core), (2, 4)
+    name = form_name(op, target)
+    form = _FORMS[name](primitives_of(target))
+    blocking = blocking_of(op, f"pointwise.{name}", target)
     pixels = prod(shape_of(op.x)[1:3])
-    most = max(n for n in (1, 2, 4) if n <= min(pixels, lanes[0]))
-    return Plan(form, most, lanes[1], depth_of(form, shape[3]), rescaling)
+    most = max(n for n in (1, 2, 4) if n <= min(pixels, blocking.pixels))
+    depth = depth_of(form, shape[3], blocking.steps)
+    return Plan(form, most, blocking.channels, depth, rescaling)
 
 
-@register_scratch(Conv2D)
-def scratch_wish(op: Any, target: Any) -> ScratchWish | None:
+def pointwise_scratch(op: Any, target: Any) -> ScratchWish | None:
     """Panels for a tile of pixels: from 8 pixels on, weights are seldom widened again."""
     plan = plan_of(op, target)
     if plan is None:
-        return depthwise_scratch(op, target) or dense_scratch(op, target)
+        return None
     pixels = prod(shape_of(op.x)[1:3])
     sizes = sorted({min(pixels, count) for count in (4, 8, 16, 32, _MOST_PIXELS)})
     return ScratchWish([plan.scratch_bytes(count) for count in sizes])
 
 
-@register_kernel(Conv2D, traversals=(ROWS,))
-def conv2d_or_pointwise(nest: Nest, op: Any, target: Any) -> None:
-    """The pointwise kernel where it applies and has its scratch memory, else the general one."""
+def emit_pointwise(nest: Nest, op: Any, target: Any) -> bool:
+    """The kernel of a pointwise `conv2d` whose scratch memory suffices; False for any other.
+
+    Pixels come in order, each is read before it is written.
+    """
     plan = plan_of(op, target)
     tile = 0 if plan is None else plan.tile(scratch_of(op))
     if plan is None or not tile:
-        conv2d(nest, op, target)
-        return
+        return False
     outputs, _, _, inputs = shape_of(op.w)
     pixels = prod(shape_of(op.x)[1:3])
     numbers = [pixels, outputs, inputs, min(tile, pixels), *_constants(op, plan)]
@@ -155,6 +150,7 @@ def conv2d_or_pointwise(nest: Nest, op: Any, target: Any) -> None:
     scratch = address_of(nest.scratch(ANY_SIZE, "i8"))
     product = Pointwise(nest, op, plan, scratch, depth, sizes[1], sizes[3], constants)
     product.emit(x, y, mask, sizes[0])
+    return True
 
 
 class _PanelWeights:
@@ -225,7 +221,7 @@ class Pointwise:
     ) -> None:  # fmt: skip
         """`outputs`, `tile`, `constants`: the plan's own numbers, or scalars that hold them."""
         self._plan, self._depth = plan, depth
-        plus, plus_pair, self._offset, self._bias_limit = constants or _constants(op, plan)
+        plus, plus_pair, self._offset, *self._limits = constants or _constants(op, plan)
         self._input_offset = Offset(plus, plus_pair)
         self._core: Primitives = plan.form.core
         self._outputs, self._tile_pixels = outputs, tile
@@ -310,11 +306,10 @@ class Pointwise:
 
     def _fill_weights(self, channels: list[Index]) -> None:
         """The head and the panel of a block of output channels."""
-        limit = None if self._plan.rescaling.bias_limit is None else number(self._bias_limit)
         for lane, channel in enumerate(channels):
             words = [(table + channel * 4).load("i32") for table in (self._bias, *self._constants)]
-            if limit is not None:
-                words[0] = maximum(minimum(words[0], limit), number(0) - limit)
+            if self._limits != _NO_LIMITS:
+                words[0] = maximum(minimum(words[0], self._limits[1]), self._limits[0])
             for i, word in enumerate(words):
                 (self._head + 4 * (i * len(channels) + lane)).store(word, "i32")
         self._weights.fill(channels, self._weight_panel, self._depth)
@@ -384,10 +379,12 @@ class Pointwise:
         return inside
 
 
-def _constants(op: Any, plan: Plan) -> tuple[int, int, int, int]:
-    """Numbers of a layer: what is added to its inputs, as `Offset` has it; offset; bias limit."""
+def _constants(op: Any, plan: Plan) -> tuple[int, ...]:
+    """Numbers of a layer: what is added to its inputs, as `Offset` has it; offset; bias limits."""
     _, zero = quantization(op.x)
-    return -zero, twice(-zero), plan.rescaling.offset, plan.rescaling.bias_limit or 0
+    limit = plan.rescaling.bias_limit
+    limits = _NO_LIMITS if limit is None else [-limit, limit]
+    return -zero, twice(-zero), plan.rescaling.offset, *limits
 
 
 def _tables(rescaling: Rescaling) -> list[np.ndarray]:

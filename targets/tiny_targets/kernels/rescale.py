@@ -88,8 +88,8 @@ def rescaling_of(op: Any) -> Rescaling | None:
             return None
         lowest, highest = np.maximum(lowest, -limit - sums), np.minimum(highest, limit + sums)
     smallest = int(shifts.min()) - 32
-    # Even shifts first: layers whose shifts are equal share their code.
-    for common in sorted({max(smallest & ~1, 1), smallest}):
+    # Round shifts first: layers whose shifts are equal share their code.
+    for common in sorted({smallest & ~3, smallest & ~1, smallest} - {0}):
         layer = _layer_form(multipliers, shifts, common, values, steps, (lowest, highest))
         if layer is not None:
             uniform = np.full(layer.shape, common, np.int32)

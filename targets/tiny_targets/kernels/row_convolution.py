@@ -1,13 +1,16 @@
-"""A convolution emitted row by row, by the fastest kernel that its scratch memory allows.
+"""A convolution emitted in bands of rows, by the fastest kernel that its scratch memory allows.
 
-What a fused block repeats: `prepare` once, then `emit_row` for each row, in increasing order. Some
-memory is kept from row to row (weight panels), the rest is free again after each row, so that the
-stages of a block share it.
+What a fused block repeats: `prepare` once, then `emit_rows` for each band, in increasing order. The
+more rows in a band, the less often input rows are gathered and weights widened again. Some memory
+is kept from band to band (weight panels), the rest is free again after each, so that the stages of
+a block share it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import numpy as np
 
 from tiny_dialect.types import shape_of
 from tiny_targets.kernels.address import Address, address_of
@@ -20,7 +23,7 @@ from tiny_targets.kernels.pointwise import Pointwise, plan_of
 from tiny_targets.kernels.rescale import rescaling_of
 from tiny_targets.kernels.rows import Rows
 from tiny_targets.kernels.scalar import Index
-from tiny_targets.kernels.windows import Axis
+from tiny_targets.kernels.windows import Axis, axes
 
 TILES = (8, 16, 32, 64)
 """Pixels of a row that a pointwise convolution widens at a time."""
@@ -38,8 +41,11 @@ class RowConvolution(Protocol):
         """Emit what comes before all rows."""
         ...
 
-    def emit_row(self, oh: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
-        """Compute row `oh` of `y` and of the mask from the rows of `x` that its window meets."""
+    def emit_rows(self, first: Index, count: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
+        """Compute rows of `y` and of the mask from the rows of `x` that their windows meet.
+
+        `count` is at most the band that the convolution was made for.
+        """
         ...
 
 
@@ -49,74 +55,104 @@ class RowMemory:
 
     kept: int
     passing: int
-    """Free between two rows."""
+    """Free between two bands."""
 
 
-def row_memory(op: Any, target: Any, tile: int) -> RowMemory:
+def row_memory(op: Any, target: Any, tile: int, band: int) -> RowMemory:
     """What the row form of a `conv2d` takes; nothing where only the plain loops apply.
 
-    Of a pointwise convolution up to `tile` pixels are widened at a time.
+    It computes up to `band` rows at a time, and of a pointwise convolution widens up to `tile`
+    pixels.
     """
     plan = plan_of(op, target)
     width = image_shape(op.x)[1]
     if plan is not None and plan.pixels <= width:
-        return RowMemory(0, _words(plan.scratch_bytes(min(width, tile))))
+        return RowMemory(0, _words(plan.scratch_bytes(min(width * band, tile))))
     depthwise = depthwise_of(op, target)
     if depthwise is not None and rescaling_of(op) is not None:
-        return RowMemory(0, _words(depthwise.one_row.scratch_bytes))
+        return RowMemory(0, _words(depthwise.band(band).scratch_bytes))
     dense = dense_of(op, target)
     if dense is not None:
-        form = dense.one_row
+        form = dense.band(band)
         return RowMemory(_words(form.panel_bytes), _words(form.row_bytes))
     return RowMemory(0, 0)
 
 
-def working_bytes(ops: Sequence[Any], target: Any, tile: int) -> int:
-    """What several convolutions take together, a row of one after a row of another."""
-    parts = [row_memory(op, target, tile) for op in ops]
+def working_bytes(ops: Sequence[Any], target: Any, tile: int, bands: Sequence[int]) -> int:
+    """What several convolutions take together, a band of one after a band of another."""
+    parts = [row_memory(op, target, tile, band) for op, band in zip(ops, bands, strict=True)]
     return sum(part.kept for part in parts) + max((part.passing for part in parts), default=0)
 
 
-def tile_within(ops: Sequence[Any], target: Any, budget: int) -> int | None:
-    """The largest of `TILES` whose `working_bytes` are within `budget`; None if none is."""
-    fitting = [tile for tile in TILES if working_bytes(ops, target, tile) <= budget]
-    return max(fitting, default=None)
+def bands_of(ops: Sequence[Any], target: Any, rows: int) -> list[int]:
+    """How many rows each convolution of a chain computes at a time, if the last computes `rows`.
+
+    What feeds a pointwise convolution keeps in step with it, and so do all before that. Where rows
+    of a ring are not side by side only windows of one group, which write a row at a time, gain.
+    """
+    bands, aligned = [rows], True
+    for op, consumer in zip(ops[-2::-1], ops[:0:-1], strict=True):
+        aligned = aligned and _keeps_rows(consumer)
+        bands.append(rows if aligned or _writes_rows(op, target) else 1)
+    return bands[::-1]
+
+
+def _keeps_rows(op: Any) -> bool:
+    """True for a convolution whose row meets the row of the same number."""
+    vertical, _ = axes(op, op.x, op.y, shape_of(op.w))
+    return vertical.pointwise and vertical.output == vertical.input
+
+
+def _writes_rows(op: Any, target: Any) -> bool:
+    if plan_of(op, target) is not None or depthwise_of(op, target) is not None:
+        return False
+    return dense_of(op, target) is not None
 
 
 def row_convolutions(
-    nest: Nest, ops: Sequence[Any], target: Any, tile: int, scratch: Address | None
+    nest: Nest,
+    ops: Sequence[Any],
+    target: Any,
+    tile: int,
+    bands: Sequence[int],
+    scratch: Address | None,
 ) -> list[RowConvolution]:
     """The convolutions of one nest in `working_bytes` of scratch memory; plain loops without."""
-    parts = [row_memory(op, target, tile) for op in ops]
+    parts = [row_memory(op, target, tile, band) for op, band in zip(ops, bands, strict=True)]
     passing = max(part.passing for part in parts)
     kept, found = passing, []
-    for op, part in zip(ops, parts, strict=True):
+    for op, part, band in zip(ops, parts, bands, strict=True):
         if scratch is None or not (part.kept or part.passing):
             found.append(Convolution(nest, op))
             continue
-        found.append(_fast(nest, op, target, tile, (scratch + kept, scratch)))
+        found.append(_fast(nest, op, target, (tile, band), (scratch + kept, scratch)))
         kept += part.kept
     return found
 
 
 def _fast(
-    nest: Nest, op: Any, target: Any, tile: int, memory: tuple[Address, Address]
+    nest: Nest, op: Any, target: Any, sizes: tuple[int, int], memory: tuple[Address, Address]
 ) -> RowConvolution:
-    """The fast form, which exists; `memory` that is kept and that is free between rows."""
+    """The fast form, which exists; `memory` that is kept and that is free between bands."""
+    tile, band = sizes
     kept, start = memory
     plan, rescaling = plan_of(op, target), rescaling_of(op)
     assert rescaling is not None
     width = image_shape(op.x)[1]
     if plan is not None and plan.pixels <= width:
         outputs = shape_of(op.w)[0]
-        product = Pointwise(nest, op, plan, start, plan.depth, outputs, min(width, tile))
+        pixels: Index = width * band
+        if tile < pixels:
+            # An argument: forms that differ in nothing else share the code.
+            pixels = nest.read(np.array([tile], np.int32))[0]
+        product = Pointwise(nest, op, plan, start, plan.depth, outputs, pixels)
         return _PointwiseRows(product, Axis(*_rows_of(op)), width, -(-outputs // 8))
     depthwise = depthwise_of(op, target)
     if depthwise is not None:
-        return DepthwiseEmitter(nest, op, depthwise.one_row, rescaling, target, start)
+        return DepthwiseEmitter(nest, op, depthwise.band(band), rescaling, target, start)
     dense = dense_of(op, target)
     assert dense is not None
-    return DenseEmitter(nest, op, dense.one_row, rescaling, target, kept, start)
+    return DenseEmitter(nest, op, dense.band(band), rescaling, target, kept, start)
 
 
 @dataclass(frozen=True)
@@ -129,10 +165,10 @@ class _PointwiseRows:
     def prepare(self) -> None:
         """Nothing."""
 
-    def emit_row(self, oh: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
-        """Pixels are independent: a row is a short image."""
-        bits = None if mask is None else address_of(mask) + oh * (self.width * self.mask_bytes)
-        self.product.emit(x.address(oh), y.address(oh), bits, self.width)
+    def emit_rows(self, first: Index, count: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
+        """Pixels are independent: rows side by side are an image."""
+        bits = None if mask is None else address_of(mask) + first * (self.width * self.mask_bytes)
+        self.product.emit(x.address(first), y.address(first), bits, count * self.width)
 
 
 def _rows_of(op: Any) -> tuple[int, int, int, int, int]:

@@ -21,7 +21,7 @@ from tiny_dialect.ops import (
     StochasticUpdate,
 )
 from tiny_dialect.ops.update import TRUNCATE
-from tiny_dialect.rounding import FRACTION_BITS, GOLDEN, MIX_FACTORS, MIX_SHIFTS, WORD
+from tiny_dialect.rounding import FRACTION_BITS, WORD_BITS
 from tiny_dialect.types import shape_of
 from tiny_targets.kernels.address import Elements
 from tiny_targets.kernels.elementwise import by_pixel, flat
@@ -29,6 +29,7 @@ from tiny_targets.kernels.gradients import channel_sums, weight_gradients
 from tiny_targets.kernels.nest import Buffer, Nest
 from tiny_targets.kernels.numerics import round_half_even
 from tiny_targets.kernels.primitives import shift_right_unsigned
+from tiny_targets.kernels.random_words import RandomWords
 from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.scalar import Index, Scalar, clamp, number, select
 from tiny_targets.kernels.weights import BIAS_LIMIT
@@ -63,26 +64,12 @@ def subtract_truncating(parameter: Buffer, indices: Any, delta: Scalar) -> None:
     parameter[indices] = (parameter[indices].as_float() - step).as_integer()
 
 
-def _signed(word: int) -> int:
-    """The i32 of the same bits."""
-    return word - WORD if word >= WORD // 2 else word
-
-
-def _mixed(word: Scalar) -> Scalar:
-    """`tiny_dialect.rounding.mix`."""
-    first, second, third = MIX_SHIFTS
-    word = (word ^ shift_right_unsigned(word, first)) * _signed(MIX_FACTORS[0])
-    word = (word ^ shift_right_unsigned(word, second)) * _signed(MIX_FACTORS[1])
-    return word ^ shift_right_unsigned(word, third)
-
-
 class _StochasticStep:
     """`parameter[indices] -= delta` of an op with a counter, rounded by a random word."""
 
     def __init__(self, nest: Nest, op: Any) -> None:
         self._shape = shape_of(op.parameter)
-        counter = nest.read(op.counter)[0]
-        self._key = _mixed(_mixed(counter) ^ _signed(op.stream.value))
+        self._words = RandomWords(nest, op)
 
     def _word(self, first: Index, *rest: Index) -> Scalar:
         """The random word of an element given by its indices or by (channel, the others)."""
@@ -91,14 +78,14 @@ class _StochasticStep:
         for index, size in zip(rest, sizes, strict=True):
             position = position * size + index
         element = position.as_integer() if isinstance(position, Scalar) else number(position)
-        return _mixed(self._key + element * _signed(GOLDEN))
+        return self._words.word(element)
 
     def __call__(self, parameter: Buffer, indices: tuple[Index, ...], delta: Scalar) -> None:
         step = clamp(delta, -STEP_LIMIT, STEP_LIMIT)
         whole = step.as_integer()
         floor = whole - (step < whole.as_float()).as_integer()
         threshold = ((step - floor.as_float()) * float(1 << FRACTION_BITS)).as_integer()
-        random = shift_right_unsigned(self._word(*indices), 32 - FRACTION_BITS)
+        random = shift_right_unsigned(self._word(*indices), WORD_BITS - FRACTION_BITS)
         rounded = floor + (random < threshold).as_integer()
         parameter[indices] = clamp(parameter[indices] - rounded, *_LIMITS["i8"])
 

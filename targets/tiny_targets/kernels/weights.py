@@ -18,6 +18,7 @@ from tiny_dialect.ops import Parameter
 from tiny_dialect.ops.convolution import is_depthwise
 from tiny_dialect.types import element_name, quantization, shape_of
 from tiny_passes.graph import is_trained, layer_of, outer_value, producer
+from tiny_passes.stationary import stationary_channels
 from tiny_targets.kernels.kernel import Table
 from tiny_targets.kernels.nest import Buffer, Nest
 from tiny_targets.kernels.numerics import round_half_even
@@ -129,7 +130,8 @@ def sum_bounds(op: Any) -> NDArray[np.int64]:
 def bias_range(op: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The smallest and the largest bias that each channel can have.
 
-    Updates keep a bias within 2^30, but leave an initial value beyond it alone.
+    Updates keep a bias within 2^30, but leave an initial value beyond it alone; a channel that no
+    update moves keeps its own.
     """
     frozen = constant_of(op.bias)
     if frozen is not None:
@@ -139,7 +141,9 @@ def bias_range(op: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         worst = np.full(shape_of(op.bias), 2**31, np.int64)
         return -worst, worst - 1
     initial = to_array(parameter.value).astype(np.int64)
-    return np.minimum(initial, -BIAS_LIMIT), np.maximum(initial, BIAS_LIMIT)
+    stays = stationary_channels(parameter)
+    lowest, highest = np.minimum(initial, -BIAS_LIMIT), np.maximum(initial, BIAS_LIMIT)
+    return np.where(stays, initial, lowest), np.where(stays, initial, highest)
 
 
 def _magnitudes(op: Any) -> NDArray[np.int64]:

@@ -51,19 +51,12 @@ TINY_REQUIRE(environment_size, sizeof(environment_t) == 80);
 TINY_REQUIRE(library_exports, offsetof(library_t, exports) == 16);
 TINY_REQUIRE(command_size, sizeof(tiny_command_t) == 8);
 
-#ifdef __cplusplus
-extern "C"
-#else
-extern
-#endif
-const library_t *kernels_library_query(uint32_t max_version, const environment_t *environment);
-
 /* The kernels need no environment, and the lengths of static buffers are never read. */
 static const environment_t environment TINY_ALIGNED = {{0}};
 static const uint32_t lengths[TINY_MAX_BINDINGS] = {0};
 
-int tiny_bind_kernels(tiny_context_t *context, uint32_t kernel_count) {
-    const library_t *library = kernels_library_query(LIBRARY_VERSION, &environment);
+int tiny_bind_kernels(tiny_context_t *context, tiny_query_t query, uint32_t kernel_count) {
+    const library_t *library = (const library_t *)query(LIBRARY_VERSION, &environment);
     if (!library || library->header[0] != LIBRARY_VERSION) return 1;
     if (library->import_count != 0 || library->export_count != kernel_count) return 1;
     context->kernels = (const void *)library->exports;
@@ -92,9 +85,23 @@ void tiny_initialize_state(const tiny_context_t *context, const tiny_initializer
     }
 }
 
+/* Lets the rows from `arrived` on and before `needed` arrive, each in its slot. */
+static int request_rows(
+    const tiny_context_t *context, const tiny_stream_t *stream, uint32_t arrived, uint32_t needed) {
+    while (arrived < needed) {
+        uint32_t slot = arrived % stream->slots, count = stream->slots - slot;
+        if (count > needed - arrived) count = needed - arrived;
+        uint8_t *place = context->bases[TINY_ARENA] + stream->ring + slot * stream->row_bytes;
+        if (context->rows(context->rows_from, (int8_t *)place, arrived, count)) return TINY_INPUT_FAILED;
+        arrived += count;
+    }
+    return 0;
+}
+
 /* Not inlined: the emulator recognises the start of a command by this function's address. */
 __attribute__((noinline)) static int tiny_run_command(
-    const tiny_context_t *context, const tiny_command_t *command, const uint32_t *bindings) {
+    const tiny_context_t *context, const tiny_command_t *command, const uint32_t *bindings,
+    const tiny_stream_t *stream) {
     void *pointers[TINY_MAX_BINDINGS];
     for (uint32_t i = 0; i < command->binding_count; i++) {
         uint32_t binding = bindings[command->first_binding + i];
@@ -103,13 +110,29 @@ __attribute__((noinline)) static int tiny_run_command(
     dispatch_state_t dispatch TINY_ALIGNED = {
         1, 1, 1, 0, 1, 1, 1, 1, (uint8_t)command->binding_count, NULL, pointers, lengths};
     workgroup_state_t workgroup TINY_ALIGNED = {0, 0, 0, 0, 0, NULL, 0};
-    return ((const kernel_t *)context->kernels)[command->kernel](&environment, &dispatch, &workgroup);
-}
-
-int tiny_run(const tiny_context_t *context, const tiny_program_t *program) {
-    for (uint32_t i = 0; i < program->command_count; i++) {
-        int status = tiny_run_command(context, &program->commands[i], program->bindings);
+    kernel_t kernel = ((const kernel_t *)context->kernels)[command->kernel];
+    if (!stream) return kernel(&environment, &dispatch, &workgroup);
+    dispatch.workgroup_count_x = stream->steps;
+    for (uint32_t step = 0, arrived = 0; step < stream->steps; arrived = stream->arrivals[step++]) {
+        if (request_rows(context, stream, arrived, stream->arrivals[step])) return TINY_INPUT_FAILED;
+        workgroup.workgroup_x = step;
+        int status = kernel(&environment, &dispatch, &workgroup);
         if (status) return status;
     }
     return 0;
+}
+
+int tiny_run(const tiny_context_t *context, const tiny_program_t *program, uint32_t first, uint32_t end) {
+    for (uint32_t i = first; i < end; i++) {
+        const tiny_stream_t *stream = program->stream;
+        if (stream && stream->command != i) stream = NULL;
+        int status = tiny_run_command(context, &program->commands[i], program->bindings, stream);
+        if (status) return status;
+    }
+    return 0;
+}
+
+/* Of two floats without their signs the larger one has the larger bits, and NaN the largest of all. */
+int tiny_is_within(uint32_t value_bits, uint32_t limit_bits) {
+    return (value_bits & 0x7fffffffu) <= limit_bits;
 }

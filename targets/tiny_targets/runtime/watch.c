@@ -47,3 +47,56 @@ void check_alignment(void *engine, int kind, uint64_t address, int size, int64_t
     if ((address & (uint64_t)(size - 1)) == 0) return;
     if (found->count++ == 0) found->first_address = address;
 }
+
+/* One byte of `allowed` a byte of the region: who may do what there, and what has been done. */
+enum { OPERAND = 1, OWN = 2, READ_IN_ORDER = 4, WAS_WRITTEN = 8 };
+
+#define GUARDED_REGIONS 8
+
+typedef struct {
+    uint64_t base;
+    uint64_t size;
+    uint8_t *allowed;
+} guarded_t;
+
+typedef struct {
+    uint64_t is_active;
+    uint64_t region_count;
+    guarded_t regions[GUARDED_REGIONS];
+    uint64_t accesses; /* those looked at */
+    uint64_t count;    /* those not allowed */
+    uint64_t first_address;
+    uint64_t first_size;
+    uint64_t first_is_write;
+} access_watch_t;
+
+/* An operand is loaded, an op's own memory is loaded and stored. Where an op overwrites an operand that
+ * it reads in order, what has been stored is no operand any more; a word of which some bytes still are
+ * may be loaded for their sake. */
+static int is_stray(const guarded_t *region, uint64_t offset, int size, int is_write) {
+    int stray = 0, is_stale = 1;
+    for (int i = 0; i < size && offset + (uint64_t)i < region->size; i++) {
+        uint8_t *allowed = &region->allowed[offset + (uint64_t)i];
+        stray |= !(*allowed & (is_write ? OWN : OPERAND | OWN));
+        is_stale &= (*allowed & WAS_WRITTEN) != 0;
+        if (is_write && (*allowed & READ_IN_ORDER)) *allowed |= WAS_WRITTEN;
+    }
+    return stray || (!is_write && is_stale);
+}
+
+/* At every load and store while a command runs: is it inside what the command declares? Code and
+ * read-only data need no watch, the map keeps them from being written. */
+void check_access(void *engine, int kind, uint64_t address, int size, int64_t value, access_watch_t *watch) {
+    (void)engine, (void)value;
+    if (!watch->is_active) return;
+    const guarded_t *region = watch->regions, *end = watch->regions + watch->region_count;
+    while (region < end && address - region->base >= region->size) region++;
+    if (region == end) return;
+    watch->accesses++;
+    int is_write = kind == 17; /* UC_MEM_WRITE */
+    if (!is_stray(region, address - region->base, size, is_write)) return;
+    if (watch->count++ != 0) return;
+    watch->first_address = address;
+    watch->first_size = (uint64_t)size;
+    watch->first_is_write = (uint64_t)is_write;
+}

@@ -1,0 +1,1 @@
+"""Studies: tables of training runs with several seeds, run, resumed and written as a page."""

@@ -1,0 +1,53 @@
+"""A line for each column over named places, as SVG: the weight-to-gradient ratios of a network."""
+
+from collections.abc import Sequence
+from html import escape
+
+_WIDTH, _HEIGHT = 900, 420
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 50, 130
+_COLOURS = ("#333333", "#cc6677", "#228833")
+_GRID = "#dddddd"
+
+
+def ratio_plot(
+    names: Sequence[str], rows: Sequence[Sequence[float | None]], columns: Sequence[str]
+) -> str:
+    """The SVG text of `rows` (one a name, one value a column, None where there is none)."""
+    values = [value for row in rows for value in row if value is not None]
+    low, high = min(values, default=0.0) - 0.5, max(values, default=1.0) + 0.5
+
+    def place(index: int, value: float) -> tuple[float, float]:
+        x = _LEFT + (index + 0.5) / len(names) * (_WIDTH - _LEFT - _RIGHT)
+        share = (value - low) / (high - low)
+        return x, _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        'font-family="sans-serif" font-size="10">',
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+        _text(_WIDTH / 2, 18, "log10(|w| / |g|)", "middle"),
+    ]
+    for tick in range(5):
+        value = low + (high - low) * tick / 4
+        _, y = place(0, value)
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="{_GRID}"/>')
+        parts.append(_text(_LEFT - 6, y + 4, f"{value:.1f}", "end"))
+    for number, column in enumerate(columns):
+        colour = _COLOURS[number % len(_COLOURS)]
+        known = [(i, v) for i, row in enumerate(rows) if (v := row[number]) is not None]
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(i, v) for i, v in known))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
+        parts.append(_text(_LEFT + 90 * number, 36, column, "start", colour))
+    for index, name in enumerate(names):
+        x, _ = place(index, low)
+        y = _HEIGHT - _BOTTOM + 8
+        turn = f' transform="rotate(60 {x:.1f} {y:.1f})"'
+        parts.append(_text(x, y, name, "start", extra=turn))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _text(
+    x: float, y: float, text: str, anchor: str, colour: str = "#333333", extra: str = ""
+) -> str:
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"{extra}'
+    return f"<text {place}>{escape(text)}</text>"
