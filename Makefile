@@ -51,7 +51,7 @@ format: $(VENV)/.lint ## format the sources and apply safe fixes
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-readme: $(VENV)/.run ## run the commands in the README again and show their output there
+readme: $(VENV)/.run ## run the commands in the README and docs/ again and show their output there
 	$(BIN)/python docs/refresh_readme.py
 
 oracles: $(VENV)/.run ## install what imported models are compared with: ONNX Runtime, LiteRT

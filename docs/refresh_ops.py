@@ -24,8 +24,10 @@ GROUPS = {
 
 _HEAD = """# Ops
 
-Made from `tiny_dialect/ops` by `docs/refresh_ops.py`. The exact meaning of each op is a NumPy function of its name in `tiny_dialect/semantics`; rounding and
-clamping are defined in [design/arithmetic.md](design/arithmetic.md), what holds between ops in [design/ir.md](design/ir.md). Names in brackets are optional.
+Made from `tiny_dialect/ops` by `docs/refresh_ops.py`. The exact meaning of each op is a NumPy
+function of its name in `tiny_dialect/semantics`; rounding and clamping are defined in
+[design/arithmetic.md](design/arithmetic.md), what holds between ops in
+[design/ir.md](design/ir.md). Names in brackets are optional.
 """
 
 

@@ -21,10 +21,12 @@ FOLDERS = ("passes/tiny_passes", "targets/tiny_targets", "pipelines/tiny_pipelin
 
 _HEAD = """# Passes and pipelines
 
-Made from the sources by `docs/refresh_passes.py`. What holds between the passes is in [design/ir.md](design/ir.md), the ops are in [ops.md](ops.md);
-how to add a pass of your own is in [howto/script-passes.md](howto/script-passes.md).
+Made from the sources by `docs/refresh_passes.py`. What holds between the passes is in
+[design/ir.md](design/ir.md), the ops are in [ops.md](ops.md); how to add a pass of your own is in
+[howto/script-passes.md](howto/script-passes.md).
 
-Run any of them with `tiny-opt FILE -p 'a{option=value},b'`. MLIR's own passes (`cse`, `canonicalize`, ...) mix in. An option in bold has no default.
+Run any of them with `tiny-opt FILE -p 'a{option=value},b'`. MLIR's own passes (`cse`,
+`canonicalize`, ...) mix in. An option in bold has no default.
 """
 
 
@@ -66,7 +68,8 @@ def _options(entry: Entry) -> Iterator[str]:
 def _section(file: Path, entry: Entry) -> Iterator[str]:
     yield f"### {entry.name}\n"
     where = "a pipeline" if entry.anchor == "pipeline" else f"on `{entry.anchor}`"
-    yield f"{entry.summary.rstrip('.')}. ({where}; `{file.relative_to(ROOT).as_posix()}`)\n"
+    summary = f"{entry.summary[0].upper()}{entry.summary[1:].rstrip('.')}"
+    yield f"{summary}. ({where}; `{file.relative_to(ROOT).as_posix()}`)\n"
     yield from _options(entry)
     if entry.anchor != "pipeline":
         yield to_markdown(module_docstring(file)) + "\n"

@@ -1,61 +1,67 @@
-"""Run the commands in the README's console blocks again and put their output there.
+"""Run what the README and the pages of the guide show, and put the output of now there.
 
-    make readme
+    make readme                                     # all of them: minutes
+    python docs/refresh_readme.py docs/faq.md       # these pages
 
-`test/unit/test_docs_readme.py` (slow) fails where the README shows something else than this would.
+`test/unit/test_docs_readme.py` and `test_docs_snippets.py` fail where a page shows something else
+than this would.
 """
 
-import re
-import shlex
-import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
-SCRIPTS = Path(sys.executable).parent
+import page_inputs
+import snippets
+from snippets import ROOT, comparable, output_of
 
-_BLOCK = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
-# What differs from run to run or from machine to machine, and in the last bits between CPUs.
-_VARYING = re.compile(r" \(\d+ a second\)|within [\d.]+e-\d+")
+__all__ = ["GUIDE", "README", "comparable", "output_of", "refreshed", "sessions"]
+
+README = ROOT / "README.md"
+GUIDE = tuple(
+    ROOT / "docs" / name
+    for name in (
+        "quickstart.md", "concepts.md", "faq.md", "howto/targets-and-boards.md", "howto/tflite.md",
+        "howto/onnx.md", "howto/weights-in-and-out.md", "howto/memory.md", "howto/train-on-host.md",
+    )
+)  # fmt: skip
+"""The pages all of whose blocks are run; the README's console blocks are, besides."""
 
 
 def sessions(text: str) -> list[tuple[str, str]]:
     """(command, its output) of every command in the console blocks of `text`."""
-    found: list[tuple[str, str]] = []
-    for block in _BLOCK.findall(text):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = part.partition("\n")
-            found.append((command, output.strip("\n")))
-    return found
-
-
-def output_of(command: str) -> str:
-    """What `command` prints on stdout; raises `CalledProcessError` where it fails."""
-    program, *arguments = shlex.split(command)
-    line = [str(SCRIPTS / program), *arguments]
-    ran = subprocess.run(line, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True)
-    return ran.stdout.strip("\n")
-
-
-def comparable(output: str) -> str:
-    """The output without timings and sizes of rounding errors."""
-    return _VARYING.sub("", output)
+    blocks = [block.text for block in snippets.snippets(text) if block.kind == "console"]
+    return [session for block in blocks for session in snippets.sessions(block)]
 
 
 def refreshed(text: str) -> str:
     """`text` with every console block as the commands print it now; unchanged parts stay."""
+    parts, end = [], 0
+    for block in snippets.snippets(text):
+        if block.kind == "console":
+            parts += [text[end : block.start], snippets.console_now(block.text, ROOT)]
+            end = block.start + len(block.text)
+    return "".join([*parts, text[end:]])
 
-    def block(match: re.Match[str]) -> str:
-        lines: list[str] = []
-        for command, shown in sessions(f"```console\n{match[0]}```"):
-            now = output_of(command)
-            output = shown if comparable(now) == comparable(shown) else now
-            lines += [f"$ {command}", output]
-        return "\n".join(lines) + "\n"
 
-    return _BLOCK.sub(block, text)
+def refresh_page(page: Path) -> None:
+    """Run all blocks of a page in an empty folder, and write what they print into it."""
+    text = page.read_text("utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in snippets.wanted_inputs(text):
+            page_inputs.make(name, Path(folder))
+        page.write_text(snippets.refreshed_page(text, Path(folder)), "utf-8")
+
+
+def main(names: list[str]) -> None:
+    """Refresh the pages of that name, or all of them."""
+    pages = [Path(name).resolve() for name in names] or [README, *GUIDE]
+    for page in pages:
+        if page == README:
+            page.write_text(refreshed(page.read_text("utf-8")), "utf-8")
+        else:
+            refresh_page(page)
 
 
 if __name__ == "__main__":
-    README.write_text(refreshed(README.read_text("utf-8")), "utf-8")
+    main(sys.argv[1:])

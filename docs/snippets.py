@@ -1,6 +1,6 @@
 """The fenced blocks of a page, and how each is executed.
 
-Blocks of a page run in order, in one folder that holds `examples/` and whatever earlier blocks left:
+Blocks of a page run in order, in one folder with `examples/` and what earlier blocks left:
 
     console     `$ ` commands and what they print; `fails` after the word: each ends with a status
                 other than 0, and the last line of its errors is shown
@@ -104,6 +104,16 @@ def output_of(command: str, folder: Path = ROOT, *, fails: bool = False) -> str:
     return ran.stderr.strip("\n").splitlines()[-1] if fails else ran.stdout.strip("\n")
 
 
+def console_now(block: str, folder: Path, *, fails: bool = False) -> str:
+    """A console block as its commands print it now; what differs in timings alone stays."""
+    lines: list[str] = []
+    for command, shown in sessions(block):
+        now = output_of(command, folder, fails=fails)
+        output = shown if comparable(now) == comparable(shown) else now
+        lines += [f"$ {command}", output] if output else [f"$ {command}"]
+    return "\n".join(lines) + "\n"
+
+
 @dataclass
 class PageRun:
     """Executes the blocks of one page in `folder`; the folder gets a link to `examples/`."""
@@ -139,12 +149,7 @@ class PageRun:
                 raise SnippetFailed(f"a block of {kind or 'no language'} that nothing runs")
 
     def _console(self, snippet: Snippet) -> str:
-        lines: list[str] = []
-        for command, shown in sessions(snippet.text):
-            now = output_of(command, self.folder, fails="fails" in snippet.words)
-            output = shown if comparable(now) == comparable(shown) else now
-            lines += [f"$ {command}", output] if output else [f"$ {command}"]
-        return "\n".join(lines) + "\n"
+        return console_now(snippet.text, self.folder, fails="fails" in snippet.words)
 
     def _python(self, snippet: Snippet) -> str:
         printed = io.StringIO()

@@ -26,6 +26,7 @@ COMMANDS = (
     "tiny-bench",
     "tiny-run",
     "tiny-powertest",
+    "tiny-fuzz",
     "tiny-train",
     "tiny-accuracy",
     "tiny-search",

@@ -7,6 +7,7 @@ parent at no cost, and lets it do the work first, with bounds on time and memory
 """
 
 import contextlib
+import faulthandler
 import json
 import os
 import select
@@ -77,6 +78,7 @@ def _bound(seconds: int, size: int) -> None:
     """Limit the child's time and memory; what LLVM says as it aborts is not for the user."""
     import resource
 
+    faulthandler.disable()
     silence = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(silence, stream)

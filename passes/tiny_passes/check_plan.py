@@ -106,7 +106,11 @@ class _ArenaWalk:
         offsets = _offsets(self.function, name, len(self.arguments))
         return [
             self._holder(
-                self.function, f"argument {number}", offset, value, -1,
+                self.function,
+                f"argument {number}",
+                offset,
+                value,
+                -1,
                 streamed_bytes(self.function, number),
             )
             for number, (value, offset) in enumerate(zip(self.arguments, offsets, strict=True))

@@ -2,6 +2,7 @@
 
 import lzma
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -53,8 +54,17 @@ def _arrays(file: Any, size: int) -> dict[str, NDArray[Any]]:
             array = loaded[name]
             if not isinstance(array, np.ndarray):
                 raise UnreadableArrays(f"holds {name[:80]!r}, which is no array")
+            _require_characters(array, name)
             arrays[name] = array
     return arrays
+
+
+def _require_characters(array: NDArray[Any], name: str) -> None:
+    """Refuse text of code points that do not exist: NumPy makes broken Python strings of them."""
+    if array.dtype.kind == "U" and array.size:
+        codes = np.frombuffer(array.astype(array.dtype.newbyteorder("<")).tobytes(), "<u4")
+        if codes.size and int(codes.max()) > sys.maxunicode:
+            raise UnreadableArrays(f"holds {name[:80]!r} with characters that do not exist")
 
 
 def _bound(archive: zipfile.ZipFile, size: int) -> None:

@@ -27,8 +27,7 @@ _PASSES = {
     "sparse": "tiny-select-updates{{scheme={scheme} update={update} seed={seed}}},"
     "tiny-prune-backward",
     "scaled": "tiny-rescale-gradients{{{rescale}}}",
-    "scheduled": "{accumulate}{prefix}{fuse},{quantize}tiny-extract-inference,"
-    "{memory}tiny-reorder",
+    "scheduled": "{accumulate}{prefix}{fuse},{quantize}tiny-extract-inference,{memory}tiny-reorder",
     "planned": "{planning}",
 }
 

@@ -245,10 +245,11 @@ def test_good_plans_pass(context, options):
     run_pipeline(Planned(options).module, "tiny-check-plan")
 
 
-@pytest.mark.parametrize("name", ["check_plan", "check_overlap"])
+@pytest.mark.parametrize("name", ["check_plan", "check_overlap", "check_stream"])
 def test_checker_shares_no_code_with_the_planner(name):
     folder = Path(tiny_passes.check_plan.__file__ or "").parent
     tree = ast.parse((folder / f"{name}.py").read_text("utf-8"))
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     mine = {module for module in modules if module and module.startswith("tiny_passes")}
-    assert mine <= {"tiny_passes.registry", "tiny_passes.check_overlap"}
+    own = {f"tiny_passes.{part}" for part in ("registry", "check_overlap", "check_stream")}
+    assert mine <= own

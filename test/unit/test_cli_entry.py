@@ -29,7 +29,7 @@ def raising(error):
 def test_options_have_the_shared_names_and_defaults():
     seen = []
     assert run(seen.append, "--json") == 0
-    assert vars(seen[0]) == {"input": "in.mlir", "output": "-", "json": True}
+    assert vars(seen[0]) == {"input": "in.mlir", "output": "-", "json": True, "load": []}
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mcunet_files import network
+from mcunet_files import network, zipped
 
+from tiny_dialect.dialect import new_context
 from tiny_dialect.errors import InvalidModel
-from tiny_pipelines.frontends import restricted_pickle
+from tiny_pipelines.frontends import import_bytes, restricted_pickle
 from tiny_pipelines.frontends.restricted_pickle import PickledArray, load_pickle
 
 MARKER = "executed"
@@ -85,6 +86,18 @@ REFUSED = {
     "build_of_name": b"cnumpy\ndtype\n}b.",
     "persistent_id": text("storage") + b"Q.",
     "newobj": b"\x80\x02csubprocess\nPopen\n" + text(COMMAND) + b"\x85\x81.",
+    "newobj_ex": b"\x80\x04"
+    + short("os")
+    + short("system")
+    + b"\x93"
+    + short(COMMAND)
+    + b"\x85}\x92.",
+    "build_with_setattr": b"\x80\x02cnumpy\nndarray\n}" + text("__class__") + b"Nsb.",
+    "text_literal": b"S'os.system'\n.",
+    "integer_literal": b"I__import__('os')\n.",
+    "byte_array": b"\x80\x05\x96" + struct.pack("<Q", 2**62) + b"abc.",
+    "outside_buffer": b"\x80\x05\x97.",
+    "oversized_memo": b"Nr\xff\xff\xff\xffj\xfe\xff\xff\xff.",
     "newobj_of_text": b"\x80\x02" + text("x") + b")\x81.",
     "extension": b"\x82\x01.",
     "set": b"\x80\x04\x8f.",
@@ -141,6 +154,14 @@ def test_a_hostile_pickle_is_refused_and_executes_nothing(name):
     with pytest.raises(InvalidModel, match=r"bad\.pkl: byte \d+: "):
         load_pickle(LIVE[name], "bad.pkl")
     assert not os.path.exists(MARKER)
+
+
+@pytest.mark.parametrize("name", [*LIVE, *REFUSED])
+def test_a_hostile_pickle_in_a_model_file_is_refused_and_executes_nothing(name):
+    data = zipped({**LIVE, **REFUSED}[name])
+    with new_context(), pytest.raises(InvalidModel, match=r"^bad\.pkl: "):
+        import_bytes(data, "bad.pkl")
+    assert os.listdir() == []
 
 
 @pytest.mark.parametrize("name", LIVE)

@@ -238,6 +238,13 @@ def test_an_array_that_says_it_is_huge_is_refused(tmp_path):
         load_dataset(tmp_path / "huge.npz")
 
 
+def test_text_of_characters_that_do_not_exist_is_refused(tmp_path):
+    text = np.array([0x61, 0x200061], np.uint32).view("<U1")
+    (tmp_path / "text.npz").write_bytes(zip_of({"record": text}))
+    with pytest.raises(npz_file.UnreadableArrays, match="characters that do not exist"):
+        npz_file.read_npz(tmp_path / "text.npz")
+
+
 def test_nested_json_is_refused(tmp_path):
     from tiny_passes.update_scheme import read_scheme
     from tiny_targets.boards import read_boards

@@ -223,6 +223,9 @@ def test_earlier_layout_is_refused(archive):
     path = rebuilt(folder, {"serialized_exported_program.json": b"{}", "version": b"8.5"})
     with pytest.raises(InvalidModel, match="layout of an earlier PyTorch, which pickles"):
         import_file(folder, path)
+    named = {name: data for name, data in archive[1].items() if "weights_config" not in name}
+    with pytest.raises(InvalidModel, match="an earlier PyTorch pickled its weights; save it again"):
+        import_file(folder, rebuilt(folder, named))
 
 
 @given(seed=st.integers(0, 2**32))

@@ -1,0 +1,1 @@
+"""Damaged files of every input format, read in watched processes: `tiny-fuzz`."""
