@@ -8,13 +8,19 @@ LIT    := $(BIN)/lit -sv test
 SOURCES := tiny_dialect passes targets pipelines examples docs test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow accuracy accuracy-smoke bench bench-check bench-record tune lint format readme clean oracles
+.PHONY: help demo lifelong sensor test test-slow accuracy accuracy-smoke bench bench-check bench-record tune lint format readme clean oracles
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.run ## compile the digits network for two ISAs and adapt it on the emulated device
 	$(BIN)/python examples/digits/demo.py
+
+lifelong: $(VENV)/.run ## new classes, then a new domain, from a stream: what is learned and what forgotten
+	$(BIN)/python examples/lifelong/lifelong.py
+
+sensor: $(VENV)/.run ## move a 1-D motion classifier to another mounting on the emulated device
+	$(BIN)/python examples/sensor/motion.py
 
 test: $(VENV)/.run ## all quick tests: pytest, then lit
 	$(BIN)/pytest -m "not slow"

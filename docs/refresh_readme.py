@@ -15,7 +15,7 @@ import page_inputs
 import snippets
 from snippets import ROOT, comparable, output_of
 
-__all__ = ["GUIDE", "README", "comparable", "output_of", "refreshed", "sessions"]
+__all__ = ["EXAMPLES", "GUIDE", "README", "comparable", "output_of", "refreshed", "sessions"]
 
 README = ROOT / "README.md"
 GUIDE = tuple(
@@ -26,6 +26,8 @@ GUIDE = tuple(
     )
 )  # fmt: skip
 """The pages all of whose blocks are run; the README's console blocks are, besides."""
+EXAMPLES = tuple(ROOT / "examples" / name / "README.md" for name in ("lifelong", "sensor"))
+"""The pages of examples; `test_docs_examples.py` runs all of their blocks."""
 
 
 def sessions(text: str) -> list[tuple[str, str]]:
@@ -55,7 +57,7 @@ def refresh_page(page: Path) -> None:
 
 def main(names: list[str]) -> None:
     """Refresh the pages of that name, or all of them."""
-    pages = [Path(name).resolve() for name in names] or [README, *GUIDE]
+    pages = [Path(name).resolve() for name in names] or [README, *GUIDE, *EXAMPLES]
     for page in pages:
         if page == README:
             page.write_text(refreshed(page.read_text("utf-8")), "utf-8")

@@ -31,7 +31,7 @@ NOT_RUN = "not run: "
 _FENCE = re.compile(r"^```(\w*)[ ]?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INPUT = re.compile(r"^<!-- input: (\S+) -->$", re.MULTILINE)
 # What differs from run to run or from machine to machine, and in the last bits between CPUs.
-_VARYING = re.compile(r" \(\d+ a second\)|within [\d.]+e-\d+")
+_VARYING = re.compile(r" \(\d+ a second\)|within [\d.]+e-\d+|, \d+ s\)")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """How much a learner has kept: average accuracy and forgetting of an accuracy matrix.
 
 `matrix[i][j]` is the accuracy on task j after stage i. The learner met task 0 before stage 0, and
-task j in stage j. Forgetting is that of Chaudhry et al., *Riemannian Walk for Incremental Learning*
-(ECCV 2018): for each task but the last, its best accuracy before the last stage minus its final one.
+task j in stage j. Forgetting is that of Chaudhry et al., *Riemannian Walk for Incremental
+Learning* (ECCV 2018): for each task but the last, its best accuracy before the last stage minus its
+final one.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,10 @@
 """A replay buffer of a few int8 inputs, balanced over the classes seen so far.
 
 The rule is the class-balancing reservoir of Chrysakis and Moens, *Online Continual Learning from
-Imbalanced Data* (ICML 2020). While there is room every sample is kept. Then a sample of a class that
-is not the largest replaces a random one of the largest; one of a largest class replaces a random one
-of its own with the probability that keeps that class a uniform draw from all it has shown. Only
-counts of 32 bits are kept beside the samples, so that a device can run it.
+Imbalanced Data* (ICML 2020). While there is room every sample is kept. Then a sample of a class
+that is not the largest replaces a random one of the largest; one of a largest class replaces a
+random one of its own with the probability that keeps that class a uniform draw from all it has
+shown. Only a count a class is kept beside the samples, so that a device can run it.
 """
 
 from collections import Counter

@@ -4,10 +4,11 @@
 |---|---|---|
 | 0, before deployment | bright ink, digits 0 to 6 | none |
 | 1 | bright ink, digits 7 to 9 | the scans of 7, 8 and 9 set aside for adaptation |
-| 2 | dark ink on light paper, digits 0 to 9 | all scans set aside, as the device's camera sees them |
+| 2 | dark ink on light paper, digits 0 to 9 | all scans set aside, as the device sees them |
 
-Test scans are those that no training saw. For choosing a rate the last fifth of the scans set aside
-takes their place and leaves the streams (`validation`). Every task is measured over all ten classes.
+Test scans are those that no training saw. For choosing a rate the last fifth of the scans set
+aside takes their place and leaves the streams (`validation`). Every task is measured over all ten
+classes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from replay import Lesson, ReplayBuffer
 
+from replay import Lesson, ReplayBuffer
 from tiny_pipelines.datasets import Preprocessing, Split, read_arrays
 
 DIGITS = Path(__file__).resolve().parents[1] / "digits"
@@ -71,27 +72,43 @@ def load_world(preprocessing: Preprocessing, validation: bool = False) -> World:
     return World(tasks, _old(ready["known"]))
 
 
-def lessons(task: Task, buffer: ReplayBuffer, generator: np.random.Generator) -> Iterator[Lesson]:
-    """What a device trains on, step by step: each sample once, behind it one from the buffer."""
+@dataclass(frozen=True)
+class Strategy:
+    """How a device learns from a stream: each sample `times` times, then one of the buffer."""
+
+    name: str
+    buffer: int = 0
+    times: int = 1
+
+    @property
+    def steps_a_sample(self) -> int:
+        """Training steps for each sample of the stream."""
+        return self.times + (1 if self.buffer else 0)
+
+
+def lessons(
+    task: Task, strategy: Strategy, buffer: ReplayBuffer, generator: np.random.Generator
+) -> Iterator[Lesson]:
+    """What a device trains on, step by step."""
     for index in generator.permutation(len(task.stream)).tolist():
         x, label = task.stream[index]
-        yield x, label
-        if buffer.capacity:
-            if len(buffer):
-                yield buffer.draw()
+        for _ in range(strategy.times):
+            yield x, label
+        if strategy.buffer:
+            yield buffer.draw()
             buffer.show(x, label)
 
 
-def curriculum(world: World, capacity: int, seed: int) -> list[list[Lesson]]:
+def curriculum(world: World, strategy: Strategy, seed: int) -> list[list[Lesson]]:
     """The lessons of each stage after the first; the buffer starts full of what was known.
 
     What is replayed depends on the seed alone, not on what was learned.
     """
     generator = np.random.default_rng(seed)
-    buffer = ReplayBuffer(capacity, generator)
+    buffer = ReplayBuffer(strategy.buffer, generator)
     for index in generator.permutation(len(world.known)).tolist():
         buffer.show(*world.known[index])
-    return [list(lessons(task, buffer, generator)) for task in world.tasks[1:]]
+    return [list(lessons(task, strategy, buffer, generator)) for task in world.tasks[1:]]
 
 
 def _inputs(split: Split, preprocessing: Preprocessing) -> list[Lesson]:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -70,13 +71,14 @@ def test_buffer_draws_each_class_uniformly_from_what_it_showed() -> None:
 
 
 def test_curriculum_depends_on_the_seed_alone(world) -> None:
-    from tasks import curriculum
+    from tasks import Strategy, curriculum
 
     short = world.limited(20, 5)
-    first, again, other = (curriculum(short, 8, seed) for seed in (1, 1, 2))
-    plain = curriculum(short, 0, 1)
+    first, again, other = (curriculum(short, Strategy("replay", 8), seed) for seed in (1, 1, 2))
+    plain, twice = (curriculum(short, Strategy("", times=times), 1) for times in (1, 2))
     assert [len(stage) for stage in first] == [40, 40]
     assert [len(stage) for stage in plain] == [20, 20]
+    assert [one for stage in twice for one in stage[::2]] == [one for s in plain for one in s]
     same = [np.array_equal(a[0], b[0]) for a, b in zip(first[1], again[1], strict=True)]
     assert all(same)
     assert any(a[1] != b[1] for a, b in zip(first[1], other[1], strict=True))
@@ -106,9 +108,11 @@ def test_the_deployed_head_knows_seven_classes(deployed, world) -> None:
 def test_replay_forgets_less(deployed, world) -> None:
     from forgetting import average_accuracy, forgetting
     from lifelong import live
+    from tasks import Strategy
 
     short = world.limited(250, 80)
-    plain, replay = (live(deployed, short, capacity, 0.003, 0).matrix for capacity in (0, 40))
+    strategies = Strategy("once"), Strategy("replay", 40)
+    plain, replay = (live(deployed, short, one, 0.003, 0).matrix for one in strategies)
     assert plain[1][1] > 0.8, "the new classes were not learned"
     assert plain[2][2] > plain[1][2] + 0.2, "the new domain was not learned"
     assert forgetting(plain) > 0.15, "nothing to prevent"
@@ -118,18 +122,24 @@ def test_replay_forgets_less(deployed, world) -> None:
 
 def test_the_board_continues_with_the_same_bits(deployed, world) -> None:
     import lifelong
+    from tasks import Strategy
 
-    short = world.limited(10, 12)
-    record = lifelong.on_board(deployed, short, 8, 0.003, 0, steps=6)
+    short, replay = world.limited(10, 12), Strategy("replay", 8)
+    record = lifelong.on_board(deployed, short, replay, 0.003, 0, steps=6)
     trained = sum(value.size for value in deployed.host.state().values())
     assert record["steps"] == 6
     assert record["equal_values"] == 6 + trained + 100
     deployed.host.reset()
+    symbol = deployed.host.symbols[0]
+    with pytest.raises(InvalidOption, match="expected int32"):
+        deployed.device().write_state(symbol, np.zeros(3, np.int32))
+    with pytest.raises(InvalidOption, match="none"):
+        deployed.device().write_state("none", np.zeros(3, np.int32))
     with pytest.raises(lifelong.BitsDiffer, match="differ"):
-        _on_another_start(lifelong, deployed, short)
+        _on_another_start(lifelong, deployed, short, replay)
 
 
-def _on_another_start(lifelong, deployed, world) -> None:
+def _on_another_start(lifelong, deployed, world, strategy) -> None:
     """The same with one trained value of the board off by one."""
     make = deployed.device
 
@@ -146,7 +156,7 @@ def _on_another_start(lifelong, deployed, world) -> None:
             device.write_state = wrong
             return device
 
-    lifelong.on_board(Off(), world, 8, 0.003, 0, steps=2)
+    lifelong.on_board(Off(), world, strategy, 0.003, 0, steps=2)
 
 
 def test_a_buffer_that_does_not_fit_is_refused(deployed) -> None:
@@ -165,9 +175,9 @@ def test_command_prints_json_and_curve(tmp_path, capsys) -> None:
     record = json.loads(capsys.readouterr().out)
     assert record["samples"] == [0, 8, 8]
     assert record["on_board"]["steps"] == 2
-    assert [len(row) for row in record["strategies"]["no replay"][0]["accuracy"]] == [3, 3, 3]
+    assert [len(row) for row in record["strategies"]["twice"][0]["accuracy"]] == [3, 3, 3]
     assert record["memory"]["buffer"] == 4 * 257
-    assert svg.read_text().count("<polyline") == 6
+    assert len(ElementTree.parse(svg).findall(".//{*}polyline")) == 9
     assert entry.run(lifelong.parser(), lifelong.run, ["--seeds", "0"]) == 1
 
 
