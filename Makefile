@@ -23,7 +23,7 @@ sensor: $(VENV)/.run ## move a 1-D motion classifier to another mounting on the 
 	$(BIN)/python examples/sensor/motion.py
 
 test: $(VENV)/.run ## all quick tests: pytest, then lit
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses auto --dist loadfile
 	$(LIT)
 
 test-slow: $(VENV)/.run ## the tests that take minutes
