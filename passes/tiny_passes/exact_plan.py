@@ -82,7 +82,7 @@ def _planned(
 def load_cp_sat() -> Any:
     """The module `ortools.sat.python.cp_model`; raises `InvalidOption` where it is missing."""
     try:
-        from ortools.sat.python import cp_model
+        from ortools.sat.python import cp_model  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InvalidOption(
             "search=cp-sat needs OR-Tools: pip install 'tiny-training-compiler[search]'"

@@ -30,8 +30,8 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 def load_graph(data: bytes, source: str) -> Any:
     """The `GraphProto` in the bytes of a file; `InvalidModel` for a damaged one."""
     try:
-        import onnx
-        from google.protobuf.message import DecodeError
+        import onnx  # pyright: ignore[reportMissingImports]
+        from google.protobuf.message import DecodeError  # pyright: ignore[reportMissingModuleSource]
     except ImportError as error:
         raise InvalidOption(
             "an ONNX model needs the onnx package: pip install 'tiny-training-compiler[onnx]'",
@@ -103,7 +103,7 @@ class Node:
 
 def constant_of(proto: Any, where: str) -> NDArray[Any]:
     """The elements of a `TensorProto`; `InvalidModel` at `where` for what cannot be read."""
-    from onnx import numpy_helper
+    from onnx import numpy_helper  # pyright: ignore[reportMissingImports]
 
     shape = [int(size) for size in proto.dims]
     kind = _KINDS.get(proto.data_type)

@@ -189,7 +189,7 @@ class _Onnx:
     """A QDQ graph under construction."""
 
     def __init__(self) -> None:
-        from onnx import helper, numpy_helper
+        from onnx import helper, numpy_helper  # pyright: ignore[reportMissingImports]
 
         self._helper, self._arrays = helper, numpy_helper
         self._rng = np.random.default_rng(0)
