@@ -57,3 +57,12 @@ def test_the_timeline_is_a_drawing_of_its_own(repository, tmp_path, capsys):
     assert text in (tmp_path / "arena.html").read_text()
     assert tiny_report.main([model, "--timeline", str(tmp_path / "arena.png")]) == 1
     assert ".svg or .html" in capsys.readouterr().err
+
+
+def test_a_streamed_step_runs_too(repository, capsys):
+    digits = repository / "examples" / "digits"
+    options = ["--scheme", str(digits / "sparse.json"), "--stream-input", "--arena", "--run"]
+    assert tiny_report.main([str(digits / "digits.mlirbc"), *options, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out).values()
+    assert 0 < row["ran"]["stack"] <= 2048
+    assert row["ran"]["arena"] == row["arena_bytes"]
