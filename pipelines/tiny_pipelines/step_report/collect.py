@@ -1,7 +1,7 @@
 """What a training step costs on a core, op by op and layer by layer, measured in the emulator."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ class LayerReport:
     trained_bytes: int
     sram_bytes: int
     """The most that is in use while one of its ops runs."""
+
+    @property
+    def figures(self) -> tuple[int, ...]:
+        """What a table shows of it, in the order of the fields."""
+        return astuple(self)[1:]
 
 
 @dataclass(frozen=True)

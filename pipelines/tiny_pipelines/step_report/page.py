@@ -131,15 +131,7 @@ def _layers(report: StepReport) -> Iterator[str]:
 
 
 def _layer(layer: LayerReport, most: int, largest: int, is_peak: bool) -> str:
-    figures = (
-        layer.macs,
-        layer.forward_instructions,
-        layer.backward_instructions,
-        layer.flash_bytes,
-        layer.trained_bytes,
-        layer.sram_bytes,
-    )
-    cells = "".join(f"<td>{value:,}" for value in figures)
+    cells = "".join(f"<td>{value:,}" for value in layer.figures)
     work = _bar(
         most, ("forward", layer.forward_instructions), ("backward", layer.backward_instructions)
     )

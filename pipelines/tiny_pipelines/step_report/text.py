@@ -38,15 +38,7 @@ def _layers(report: StepReport) -> Iterator[str]:
 
 
 def _layer(layer: LayerReport, width: int) -> str:
-    figures = (
-        layer.macs,
-        layer.forward_instructions,
-        layer.backward_instructions,
-        layer.flash_bytes,
-        layer.trained_bytes,
-        layer.sram_bytes,
-    )
-    columns = zip(figures, (12, 12, 12, 10, 10, 10), strict=True)
+    columns = zip(layer.figures, (12, 12, 12, 10, 10, 10), strict=True)
     return f"{layer.layer:<{width}}" + "".join(f"{value:>{size},}" for value, size in columns)
 
 
