@@ -7,11 +7,9 @@ on the host calls without a detour through Python.
 """
 
 import ctypes
-import tempfile
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,10 +55,7 @@ class Region(ctypes.Structure):
 def driver() -> Any:
     """The functions `flash_model_read`, `_erase` and `_program`, a driver of `tiny_store.h`."""
     source = (resources.files("tiny_targets") / "runtime" / "flash_model.c").read_text()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "flash.so"
-        path.write_bytes(host_library(source))
-        return ctypes.CDLL(str(path))
+    return host_library(source)
 
 
 @dataclass

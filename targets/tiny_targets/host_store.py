@@ -4,11 +4,9 @@ The same C text as in firmware; what the flash model says goes through the three
 """
 
 import ctypes
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from tiny_targets.flash_model import MISUSE, FlashMisuse, FlashModel, PowerCut, driver
@@ -65,10 +63,7 @@ def _source() -> str:
 
 @cache
 def _library() -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "store.so"
-        path.write_bytes(host_library(_source()))
-        return ctypes.CDLL(str(path))
+    return host_library(_source())
 
 
 class HostStore:

@@ -7,12 +7,10 @@ instructions, not cycles. The only file that knows the emulator's library.
 
 import ctypes
 import struct
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from unicorn import arm_const, riscv_const, unicorn_const
@@ -83,10 +81,7 @@ class _Misaligned(ctypes.Structure):
 def _callbacks() -> Any:
     """The native callbacks."""
     source = (resources.files("tiny_targets") / "runtime" / "watch.c").read_text()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "watch.so"
-        path.write_bytes(host_library(source))
-        return ctypes.CDLL(str(path))
+    return host_library(source)
 
 
 @dataclass

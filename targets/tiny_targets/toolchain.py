@@ -5,6 +5,7 @@ from source for the exact CPU and handed to the linker like any other object, so
 unseen.
 """
 
+import ctypes
 import io
 import os
 import platform
@@ -123,8 +124,8 @@ def archive(objects: Mapping[str, bytes]) -> bytes:
         return (folder / "library.a").read_bytes()
 
 
-def host_library(source: str) -> bytes:
-    """A shared library of C text for the machine the compiler runs on."""
+def host_library(source: str) -> ctypes.CDLL:
+    """C text compiled for the machine the compiler runs on, and loaded."""
 
     def produce() -> bytes:
         with tempfile.TemporaryDirectory() as name:
@@ -133,7 +134,11 @@ def host_library(source: str) -> bytes:
             _run(["cc", "-O2", "-shared", "-fPIC", "-g0", "source.c", "-o", "library.so"], folder)
             return (folder / "library.so").read_bytes()
 
-    return cached("host", digest(_zig_version(), platform.platform(), source), produce)
+    library = cached("host", digest(_zig_version(), platform.platform(), source), produce)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "library.so"
+        path.write_bytes(library)
+        return ctypes.CDLL(str(path))
 
 
 def runtime_library(target: Target) -> bytes:

@@ -33,12 +33,17 @@ def lower_source(source: bytes, name: str, pipeline: str = "") -> bytes | None:
     `InvalidModel` at the place where a module that holds `tiny` ops does not parse or verify, and
     `PassError` where a pass fails.
     """
+    from tiny_dialect.bindings import ir
     from tiny_dialect.dialect import new_context, parse_module
 
-    if not _holds_tiny(source):
-        return None
     with new_context():
-        return lower_module(parse_module(source, name), pipeline)
+        try:
+            module = parse_module(source, name)
+        except (InvalidModel, ir.MLIRError):
+            if _holds_tiny(source):
+                raise
+            return None
+        return lower_module(module, pipeline) if contains_dialect(module, DIALECT) else None
 
 
 def lower_module(module: Any, pipeline: str = "") -> bytes:
@@ -55,6 +60,7 @@ def lower_module(module: Any, pipeline: str = "") -> bytes:
 
 
 def _holds_tiny(source: bytes) -> bool:
+    """Whether a module that does not parse here is a tiny one, and its error the user's to mend."""
     from tiny_dialect.bindings import ir
     from tiny_dialect.dialect import new_context, parse_module
 
