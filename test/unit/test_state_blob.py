@@ -80,13 +80,11 @@ READ = ctypes.CFUNCTYPE(
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
+def library():
     """The C code as it runs on a device, compiled for this machine."""
     folder = importlib.resources.files("tiny_targets") / "runtime"
     source = (folder / "tiny_state.c").read_text().replace('#include "tiny_state.h"', "")
-    path = tmp_path_factory.mktemp("host") / "state.so"
-    path.write_bytes(host_library((folder / "tiny_state.h").read_text() + source + LOOPS))
-    return ctypes.CDLL(str(path))
+    return host_library((folder / "tiny_state.h").read_text() + source + LOOPS)
 
 
 def schedule_of(buffers, model=HASH):
