@@ -10,6 +10,7 @@ from kernel_case import check
 from tiny_dialect.bindings import ir
 from tiny_dialect.dialect import new_context
 from tiny_dialect.semantics import evaluate_op
+from tiny_targets.kernels.primitives import Primitives
 
 FAMILIES = {"forward": cases.forward_cases, "backward": cases.backward_cases}
 
@@ -30,6 +31,14 @@ def test_kernels_equal_the_semantics(family, target):
 def test_smoke_subset(target):
     everything = [case for family in FAMILIES.values() for case in family()]
     check(everything[::4], target)
+
+
+def test_portable_form_of_a_bytewise_maximum(monkeypatch):
+    """Cores without the instructions take the element loop; the word loop is right there too."""
+    monkeypatch.setattr(Primitives, "has_bytewise_select", True)
+    monkeypatch.setattr(Primitives, "unaligned_words", True)
+    windows = [(cases.WHOLE[0], (4, 3, 8)), (cases.OVERLAP[0], (7, 6, 12))]
+    check([cases.max_pool2d(i, *windows[i // 2], argmax=i % 2 == 0) for i in range(4)], "rv32imafc")
 
 
 @pytest.mark.parametrize("target", ["cortex-m7", "rv32imafc"])

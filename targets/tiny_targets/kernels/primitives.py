@@ -8,14 +8,17 @@ A word of two int16 is called a *pair of halves*. The portable forms are correct
 with the DSP extension replaces them. Nests are written against this class only.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from tiny_dialect.bindings import load
 from tiny_targets.kernels.address import Address
-from tiny_targets.kernels.scalar import Scalar, integer_type, maximum, minimum
+from tiny_targets.kernels.scalar import Scalar, integer_type, maximum, minimum, select
 
 _arith = load("dialects.arith")
 _llvm = load("dialects.llvm")
+
+_BYTES = (0xFF, 0xFF00, 0xFF0000, -(1 << 24))
 
 
 class Primitives:
@@ -25,6 +28,8 @@ class Primitives:
     """True where `dot2` is one instruction, so that operands are worth packing into halves."""
     unaligned_words = False
     """True where a word may be loaded from any address."""
+    has_bytewise_select = False
+    """True where `select_larger` is one comparison of all four bytes."""
 
     def in_order(self, total: Scalar) -> Scalar:
         """`total`, computed before what is loaded next: in a block of many sums."""
@@ -74,7 +79,7 @@ class Primitives:
 
         `offset` holds the same int16 twice, see `twice`.
         """
-        parts = [(word << (24 - 8 * i)) >> 24 for i in range(4)]
+        parts = [_byte(word, i) for i in range(4)]
         if offset is not None:
             step = self.low_half(offset)
             parts = [part + step for part in parts]
@@ -88,12 +93,30 @@ class Primitives:
         """`value` clamped to `[low, high]`."""
         return minimum(maximum(value, low), high)
 
+    def select_larger(
+        self, value: Scalar, best: Scalar, others: Sequence[tuple[Scalar, Scalar]]
+    ) -> tuple[Scalar, ...]:
+        """The larger of each int8 of two words, `best` where they are equal.
+
+        Of the further pairs `(of value, of best)` the bytes of the side that was chosen.
+        """
+        larger = [_byte(value, i) > _byte(best, i) for i in range(4)]
+
+        def merged(first: Scalar, second: Scalar) -> Scalar:
+            word = first ^ first
+            for i, chosen in enumerate(larger):
+                word = word | (select(chosen, first, second) & _BYTES[i])
+            return word
+
+        return merged(value, best), *(merged(*pair) for pair in others)
+
 
 class DspPrimitives(Primitives):
     """Cortex-M with the DSP extension."""
 
     has_dot2 = True
     unaligned_words = True
+    has_bytewise_select = True
 
     def __init__(self, *, dual_issue: bool) -> None:
         self._dual_issue = dual_issue
@@ -128,6 +151,13 @@ class DspPrimitives(Primitives):
         if offset is None:
             return _arm("sxtb16", word), _arm("sxtb16", turned)
         return _arm("sxtab16", offset, word), _arm("sxtab16", offset, turned)
+
+    def select_larger(
+        self, value: Scalar, best: Scalar, others: Sequence[tuple[Scalar, Scalar]]
+    ) -> tuple[Scalar, ...]:
+        """One `ssub8`, whose four flags a `sel` for each pair reads."""
+        _arm("ssub8", best, value)
+        return tuple(_arm("sel", second, first) for first, second in ((value, best), *others))
 
 
 def primitives_of(target: Any) -> Primitives:
@@ -178,6 +208,11 @@ def pinned(value: Scalar) -> Scalar:
 def shift_right_unsigned(value: Scalar, count: int) -> Scalar:
     """`value >> count` with zeros shifted in."""
     return Scalar(_arith.shrui(value.value, value.like(count).value))
+
+
+def _byte(word: Scalar, number: int) -> Scalar:
+    """Byte `number` of a word, sign-extended."""
+    return (word << (24 - 8 * number)) >> 24
 
 
 def _arm(name: str, *operands: Scalar) -> Scalar:

@@ -22,14 +22,18 @@ from tiny_dialect.ops import (
 from tiny_dialect.ops.pooling import index_element, mean_count, mean_factor, window_of
 from tiny_dialect.semantics.pooling import valid_counts
 from tiny_dialect.types import quantization, shape_of
+from tiny_targets.kernels.address import address_of
 from tiny_targets.kernels.integer_header import EXPONENT, Result, limit_mantissa, round_shift
 from tiny_targets.kernels.masks import as_i32, write_masked
 from tiny_targets.kernels.nest import Buffer, Nest, Span, image_shape
 from tiny_targets.kernels.numerics import rounding_shift
-from tiny_targets.kernels.primitives import primitives_of
+from tiny_targets.kernels.primitives import Primitives, primitives_of
 from tiny_targets.kernels.registry import register_kernel
 from tiny_targets.kernels.scalar import Index, Scalar, clamp, select
 from tiny_targets.kernels.windows import Axis
+
+_WORD = 4
+_EVERY_BYTE = 0x01010101
 
 
 def _axes(op: Any, source: Any, output: Any) -> tuple[Axis, Axis]:
@@ -45,31 +49,80 @@ def _axes(op: Any, source: Any, output: Any) -> tuple[Axis, Axis]:
 @register_kernel(MaxPool2D)
 def max_pool2d(nest: Nest, op: Any, target: Any) -> None:
     """The largest value of each window and, where it is asked for, its first tap."""
-    vertical, horizontal = _axes(op, op.x, op.y)
-    x, y = nest.read(op.x, image_shape(op.x)), nest.write(op.y, image_shape(op.y))
-    taps = None if op.argmax is None else nest.write(op.argmax, image_shape(op.y))
-    start = (nest.number(-129), nest.number(0)) if taps is not None else (nest.number(-129),)
-    for oh in nest.loop(vertical.output):
-        for ow in nest.loop(horizontal.output):
-            spans = (vertical.taps_of_output(oh), horizontal.taps_of_output(ow))
-            for c in nest.loop(image_shape(op.x)[2]):
+    _MaxPool(nest, op, primitives_of(target)).emit()
 
-                def larger(
-                    best: tuple[Scalar, ...], kh: Index, kw: Index, c: Index = c,
-                    oh: Index = oh, ow: Index = ow,
-                ) -> tuple[Scalar, ...]:  # fmt: skip
-                    value = x[vertical.source(oh, kh), horizontal.source(ow, kw), c]
-                    better = value > best[0]
-                    chosen = select(better, value, best[0])
-                    if taps is None:
-                        return (chosen,)
-                    tap = as_i32(nest, kh * horizontal.kernel + kw)
-                    return chosen, select(better, tap, best[1])
 
-                found = nest.fold(spans, start, larger)
-                y[oh, ow, c] = found[0]
-                if taps is not None:
-                    taps[oh, ow, c] = found[1]
+class _MaxPool:
+    """One output pixel at a time: four channels a word where the core compares bytes, then one."""
+
+    def __init__(self, nest: Nest, op: Any, core: Primitives) -> None:
+        self._nest, self._core = nest, core
+        self._vertical, self._horizontal = _axes(op, op.x, op.y)
+        self._x = nest.read(op.x, image_shape(op.x))
+        self._y = nest.write(op.y, image_shape(op.y))
+        indexed = op.argmax is not None
+        self._taps = nest.write(op.argmax, image_shape(op.y)) if indexed else None
+
+    def emit(self) -> None:
+        """All pixels."""
+        channels = self._y.shape[2]
+        words = channels // _WORD * _WORD if self._by_words else 0
+        for oh in self._nest.loop(self._vertical.output):
+            for ow in self._nest.loop(self._horizontal.output):
+                spans = (self._vertical.taps_of_output(oh), self._horizontal.taps_of_output(ow))
+                if words:
+                    for c in self._nest.loop(Span(0, words), _WORD):
+                        self._word(oh, ow, c, spans)
+                if words < channels:
+                    for c in self._nest.loop(Span(words, channels)):
+                        self._element(oh, ow, c, spans)
+
+    @property
+    def _by_words(self) -> bool:
+        bytes_only = self._taps is None or self._taps.element == "i8"
+        return bytes_only and self._core.has_bytewise_select and self._core.unaligned_words
+
+    def _tap(self, kh: Index, kw: Index) -> Scalar:
+        return as_i32(self._nest, kh * self._horizontal.kernel + kw)
+
+    def _word(self, oh: Index, ow: Index, c: Index, spans: tuple[Span, Span]) -> None:
+        """Four channels from `c` on. What is chosen first is the first tap inside the input."""
+        x = address_of(self._x)
+        _, width, channels = self._x.shape
+
+        def load(kh: Index, kw: Index) -> Scalar:
+            row, column = self._vertical.source(oh, kh), self._horizontal.source(ow, kw)
+            # Volatile: neighbours must not become one load that asks for an aligned address.
+            return (x + ((row * width + column) * channels + c)).load("i32", volatile=True)
+
+        def larger(best: tuple[Scalar, ...], kh: Index, kw: Index) -> tuple[Scalar, ...]:
+            others = [(self._tap(kh, kw) * _EVERY_BYTE, kept) for kept in best[1:]]
+            return self._core.select_larger(load(kh, kw), best[0], others)
+
+        first = tuple(span.lower for span in spans)
+        start = [load(*first)]
+        if self._taps is not None:
+            start.append(self._tap(*first) * _EVERY_BYTE)
+        found = self._nest.fold(spans, tuple(start), larger)
+        place = (oh * self._horizontal.output + ow) * channels + c
+        (address_of(self._y) + place).store(found[0], "i32", volatile=True)
+        if self._taps is not None:
+            (address_of(self._taps) + place).store(found[1], "i32", volatile=True)
+
+    def _element(self, oh: Index, ow: Index, c: Index, spans: tuple[Span, Span]) -> None:
+        """Channel `c`."""
+        start = (self._nest.number(-129), self._nest.number(0))
+
+        def larger(best: tuple[Scalar, ...], kh: Index, kw: Index) -> tuple[Scalar, ...]:
+            value = self._x[self._vertical.source(oh, kh), self._horizontal.source(ow, kw), c]
+            better = value > best[0]
+            chosen = select(better, value, best[0])
+            return chosen, *(select(better, self._tap(kh, kw), tap) for tap in best[1:])
+
+        found = self._nest.fold(spans, start if self._taps is not None else start[:1], larger)
+        self._y[oh, ow, c] = found[0]
+        if self._taps is not None:
+            self._taps[oh, ow, c] = found[1]
 
 
 @register_kernel(AveragePool2D)
