@@ -8,6 +8,8 @@ explicitly.
 import importlib
 import importlib.util
 import os
+import sys
+from types import ModuleType
 from typing import Any
 
 _CHOICES = ("mlir", "torch_mlir")
@@ -41,6 +43,16 @@ PACKAGE = _choose()
 def load(submodule: str) -> Any:
     """Import `submodule` (`"ir"`, `"dialects.linalg"`, ...) of the chosen bindings."""
     return importlib.import_module(f"{PACKAGE}.{submodule}")
+
+
+def without_module(namespace: str) -> None:
+    """Say that the ops of a dialect are declared elsewhere than in a module of the bindings.
+
+    Before they wrap an op, the bindings import the module of its dialect, and remember success
+    alone: without this, every op that is looked at costs a failed import.
+    """
+    name = f"{PACKAGE}.dialects.{namespace}"
+    sys.modules.setdefault(name, ModuleType(name))
 
 
 # The bindings are untyped; `Any` says so to the type checker.

@@ -1,11 +1,12 @@
 """The `tiny` dialect, contexts that have it loaded, and reading modules from text or bytecode."""
 
 import io
+import re
 import threading
 from pathlib import Path
 from typing import Any
 
-from tiny_dialect.bindings import ext, ir
+from tiny_dialect.bindings import ext, ir, without_module
 from tiny_dialect.errors import InvalidModel
 from tiny_dialect.untrusted import rehearse
 
@@ -14,10 +15,14 @@ _BYTECODE_MAGIC = b"ML\xefR"
 _PRINTED_ELEMENTS = 4
 # The bytecode reader reports what is wrong, but not where.
 _NOWHERE = ("loc(unknown)", 'loc("-":0:0)')
+_ESCAPED = re.compile(r"(?:\\[89A-F][0-9A-F])+")
 
 
 class Tiny(ext.Dialect, name="tiny"):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
     """Quantized training graphs: forward, backward and update ops over static NHWC tensors."""
+
+
+without_module("tiny")
 
 
 def new_context() -> Any:
@@ -89,8 +94,13 @@ def place_of(location: Any, fallback: str = "") -> str:
     """`file:line:column` of a location, or its layer name, or `fallback`."""
     text = str(location)
     if text.startswith("loc(") and text not in _NOWHERE:
-        return text[4:-1].replace('"', "")
+        return _ESCAPED.sub(_unescaped, text[4:-1].replace('"', ""))
     return fallback
+
+
+def _unescaped(escaped: re.Match[str]) -> str:
+    r"""The letters that MLIR prints as their bytes in UTF-8, `\C3\BC`."""
+    return bytes.fromhex(escaped[0].replace("\\", "")).decode("utf-8", "replace")
 
 
 def read_module(path: Path) -> Any:

@@ -8,11 +8,14 @@ handed over in text or bytecode carries the name, and IREE takes it as its own.
 
 from typing import Any
 
-from tiny_dialect.bindings import ext
+from tiny_dialect.bindings import ext, without_module
 
 
 class Util(ext.Dialect, name="util"):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
     """IREE's dialect of program state and optimization hints, as far as this project writes it."""
+
+
+without_module("util")
 
 
 class OptimizationBarrier(Util.Operation, name="optimization_barrier"):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
