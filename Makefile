@@ -41,7 +41,7 @@ bench-record: $(VENV)/.run ## record the totals of now, with the model zoo at ha
 tune: $(VENV)/.run ## measure the blockings of all kernels and write the table that they follow
 	$(BIN)/tiny-bench --tune targets/tiny_targets/kernels/blocking.json
 
-accuracy: $(VENV)/.run ## every row of docs/results.md, three seeds: 3 hours on 2 cores, resumable; needs TINY_DATA
+accuracy: $(VENV)/.run ## every row of docs/results.md, three seeds: 3 hours on 2 cores, resumable; needs TINY_DATA, PyTorch
 	$(BIN)/tiny-accuracy docs/results_study.json -o build/accuracy --jobs 2 --page docs/results.md
 
 accuracy-smoke: $(VENV)/.run ## the same kinds of rows on the shipped model, held to bounds: minutes
@@ -60,8 +60,8 @@ format: $(VENV)/.lint ## format the sources and apply safe fixes
 readme: $(VENV)/.run ## run the commands in the README and docs/ again and show their output there
 	$(BIN)/python docs/refresh_readme.py
 
-oracles: $(VENV)/.run ## install what imported models are compared with: ONNX Runtime, LiteRT
-	$(BIN)/python -m pip install --quiet --editable '.[oracles]'
+oracles: $(VENV)/.run ## install what imports and packages are held against: ONNX Runtime, LiteRT, PyTorch, PlatformIO
+	$(BIN)/python -m pip install --quiet --editable '.[oracles,metadata]'
 
 clean: ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

@@ -23,6 +23,7 @@ GUIDE = tuple(
     for name in (
         "quickstart.md", "concepts.md", "faq.md", "howto/targets-and-boards.md", "howto/tflite.md",
         "howto/onnx.md", "howto/weights-in-and-out.md", "howto/memory.md", "howto/train-on-host.md",
+        "howto/package.md", "howto/script-passes.md", "howto/iree-compile.md",
     )
 )  # fmt: skip
 """The pages all of whose blocks are run; the README's console blocks are, besides."""

@@ -99,7 +99,7 @@ def merged(places: Iterable[Place]) -> tuple[tuple[int, int], ...]:
 
 
 def gaps(ranges: Iterable[tuple[int, int]], size: int) -> tuple[tuple[int, int], ...]:
-    """What disjoint, increasing `ranges` leave of [0, size)."""
+    """What `ranges`, in the order of their starts, leave of [0, size)."""
     found, reached = [], 0
     for start, end in ranges:
         if start > reached:

@@ -13,7 +13,7 @@ from tiny_dialect.types import is_quantized
 from tiny_passes.graph import body, users
 from tiny_passes.row_schedule import Chain
 
-_MAX_BUFFERS = 32
+MAX_BUFFERS = 32
 """What one dispatch takes."""
 
 _TABLES = {"tiny.conv2d": 2, "tiny.add": 1, "tiny.gather_channels": 1}
@@ -103,11 +103,11 @@ def is_legal(chain: Chain, place: dict[Any, int]) -> bool:
                 return False
     if any(value.owner in ops for value in chain_operands(chain)):
         return False
-    return _buffers(chain) <= _MAX_BUFFERS and len(results) <= MAX_RESULTS
+    return buffers_of(chain) <= MAX_BUFFERS and len(results) <= MAX_RESULTS
 
 
-def _buffers(chain: Chain) -> int:
-    """What the fused kernel binds: operands, results, rings and tables."""
+def buffers_of(chain: Chain) -> int:
+    """What the plain fused kernel binds: operands, results, rings and tables."""
     ops = list(chain_ops(chain))
     tables = sum(_TABLES[op.operation.name] + ("trained_channels" in op.attributes) for op in ops)
     rings = len(chain.convolutions) - 1

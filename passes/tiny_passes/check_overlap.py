@@ -45,7 +45,8 @@ def is_safe_overlap(op: Any, operand: int, distance: int) -> bool:
         return False  # a ring holds no row for good
     traversal = op.attributes["tiny.traversal"].value if "tiny.traversal" in op.attributes else ""
     if operand in _ELEMENTWISE.get(op.operation.name, ()):
-        return distance == 0 and storage_bytes(y) <= storage_bytes(x)
+        is_spread = prod(shape_of(y)) != prod(shape_of(x))
+        return distance == 0 and not is_spread and storage_bytes(y) <= storage_bytes(x)
     if traversal == "planes":
         return distance == 0 and operand == 0 and _copies_planes(op)
     if traversal == "rows":

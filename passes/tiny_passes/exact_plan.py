@@ -54,7 +54,7 @@ def search_plan(
     together the second. Every address is a multiple of `alignment`. Raises `InvalidOption` without
     OR-Tools or time.
     """
-    if seconds <= 0:
+    if not seconds > 0:
         raise InvalidOption(f"expects a positive number of seconds, got {seconds:g}")
     load_cp_sat()
     found = find_order(graph, in_place=in_place)

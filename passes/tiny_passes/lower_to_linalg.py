@@ -20,6 +20,7 @@ from typing import Any
 
 from tiny_dialect.attributes import to_array
 from tiny_dialect.bindings import ir, load
+from tiny_dialect.op_functions import functions_of_ops
 from tiny_dialect.types import element_name, shape_of
 from tiny_passes.linalg import (
     backward,
@@ -38,63 +39,11 @@ from tiny_passes.unfuse_blocks import unfuse_blocks
 _func = load("dialects.func")
 _ml_program = load("dialects.ml_program")
 
-RULES: dict[str, Callable[..., list[Any]]] = {
-    f"tiny.{rule.__name__}": rule
-    for rule in (
-        forward.conv2d,
-        forward.add,
-        forward.global_average_pool,
-        forward.gather_channels,
-        forward.dequantize,
-        forward.linear,
-        forward.softmax_cross_entropy,
-        backward.softmax_cross_entropy_grad,
-        backward.linear_input_grad,
-        backward.linear_weight_grad,
-        backward.scale_gradient,
-        backward.add_gradients,
-        backward.global_average_pool_grad,
-        backward.conv2d_input_grad,
-        backward.conv2d_weight_grad,
-        backward.bias_grad,
-        pooling.max_pool2d,
-        pooling.average_pool2d,
-        pooling.mean,
-        pooling.max_pool2d_grad,
-        pooling.average_pool2d_grad,
-        pooling.integer_pool2d_grad,
-        layout.requantize,
-        layout.pad,
-        layout.reshape,
-        integer_backward.normalize_gradient,
-        integer_backward.integer_add_gradients,
-        integer_backward.integer_conv2d_input_grad,
-        integer_head.dequantize_fixed,
-        integer_head.fixed_to_float,
-        integer_head.integer_linear,
-        integer_head.integer_linear_input_grad,
-        integer_head.integer_softmax_cross_entropy,
-        integer_head.integer_softmax_cross_entropy_grad,
-    )
-}
+RULES: dict[str, Callable[..., list[Any]]] = functions_of_ops(
+    forward, backward, pooling, layout, integer_backward, integer_head
+)
 
-UPDATE_RULES: dict[str, Callable[..., Any]] = {
-    f"tiny.{rule.__name__}": rule
-    for rule in (
-        update.apply_update,
-        update.conv2d_weight_update,
-        update.bias_update,
-        update.linear_weight_update,
-        update.stochastic_update,
-        update.stochastic_conv2d_weight_update,
-        update.advance_counter,
-        update.clear,
-        integer_update.integer_conv2d_weight_update,
-        integer_update.integer_stochastic_conv2d_weight_update,
-        integer_update.integer_bias_update,
-        integer_update.integer_linear_weight_update,
-    )
-}
+UPDATE_RULES: dict[str, Callable[..., Any]] = functions_of_ops(update, integer_update)
 
 
 def register_lowering(name: str, rule: Callable[..., list[Any]]) -> None:

@@ -4,7 +4,7 @@ What is legal follows from the order in which a kernel reads and writes:
 
 - elementwise ops (`add`, `requantize`, `reshape`, gradients scaled and added) read an element
   of each operand before they write the same element, in increasing order: the distance is 0, where
-  the result is not larger than the operand;
+  the result has as many elements and is not larger than the operand;
 - with `tiny.traversal = "rows"` the rows of the result are computed one after the other, and all
   that is read for a row is read from the rows that `row_schedule` names: the distance follows;
 - with `tiny.traversal = "planes"` a depthwise op copies a channel to scratch memory before it
@@ -62,11 +62,16 @@ def granted(op: Any) -> Overwriting:
     """What the op may overwrite as it is."""
     name = op.operation.name
     if name in _ELEMENTWISE:
-        result = storage_bytes(op.results[0])
-        fitting = [n for n in _ELEMENTWISE[name] if result <= storage_bytes(op.operands[n])]
+        fitting = [n for n in _ELEMENTWISE[name] if _fits(op.results[0], op.operands[n])]
         return Overwriting(dict.fromkeys(fitting, 0))
     best = possible(op)
     return best if best.traversal and traversal_of(op) == best.traversal else Overwriting()
+
+
+def _fits(result: Any, operand: Any) -> bool:
+    """Element for element; one pixel that is spread over a plane is read until the end."""
+    elements = prod(shape_of(result)) == prod(shape_of(operand))
+    return elements and storage_bytes(result) <= storage_bytes(operand)
 
 
 def possible(op: Any) -> Overwriting:

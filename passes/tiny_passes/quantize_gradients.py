@@ -23,6 +23,7 @@ sums of gradients (tiny-accumulate-gradients) stay f32 and take the integer sums
 Runs behind tiny-fuse-updates. Cost: one walk. The int8 forward results are unchanged.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -181,6 +182,12 @@ class _Quantizer:
         self._define(op, built, g.factor)
 
     def _scale_gradient(self, op: Any) -> None:
+        if not 0.0 < op.factor.value < math.inf:
+            raise PassError(
+                op,
+                f"multiplies a gradient by {op.factor.value:g}; integer gradients take positive "
+                "factors; use --gradients float32",
+            )
         g = self._gradient(op, op.g)
         if op.mask is not None and g.mask is not None:
             g = self._plain(op, g)

@@ -1,15 +1,10 @@
-"""Data sets from `.npz` files, and how a raw sample becomes the model's int8 input.
+"""Data sets from `.npz` files.
 
 Accepted: `train_images train_labels test_images test_labels` (also `train_x`, `x_train`, `train_y`,
 ... ), or one pair `images labels` / `x y`, whose last fifth becomes the test split. Samples are
-
-- uint8: images [N, H, W] or [N, H, W, C], resized and fitted to the model's channels;
-- float: values in the model's real units, of exactly its input shape (any axes of length 1 aside);
-- int8: quantized already, of exactly its input shape.
-
-A uint8 pixel becomes `pixel - 128` where the model says so (`tiny.preprocess`), else
-`clamp(round((pixel / 127.5 - 1) / scale) + zero)` with halves rounded down, which is the same for
-the usual scale 1/127.5 and zero point 0. Nothing here unpickles.
+[N, ...], each as `preprocessing` takes it: uint8 images, float values or int8. An optional array
+`layout` says where float and int8 samples have their channels, `channels_last` or
+`channels_first`, for shapes that fit in both ways. Nothing here unpickles.
 """
 
 from collections.abc import Iterator
@@ -20,21 +15,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiny_dialect.errors import InvalidOption, TinyError
+from tiny_dialect.errors import InvalidOption
 from tiny_pipelines.npz_file import UnreadableArrays, read_npz
+from tiny_pipelines.preprocessing import (
+    LAYOUTS,
+    InvalidData,
+    Preprocessing,
+    fit_channels,
+    preprocessing_of,
+    resize_bilinear,
+)
+
+__all__ = [
+    "DataSet",
+    "InvalidData",
+    "Preprocessing",
+    "Split",
+    "fit_channels",
+    "load_dataset",
+    "preprocessing_of",
+    "read_arrays",
+    "resize_bilinear",
+    "shuffled",
+]
 
 Array = NDArray[Any]
 
-_SHIFT_RULE = "pixel - 128"
 _TEST_FRACTION = 5
 _SAMPLE_NAMES = ("images", "x", "data")
 _LABEL_NAMES = ("labels", "y")
-# Luma of ITU-R BT.601 in 1/256: integers, so the same everywhere.
-_LUMA = np.array([77, 150, 29], np.int64)
-
-
-class InvalidData(TinyError):
-    """A data file that is unreadable or does not fit; `where` is the file and the array."""
+_LAYOUT_NAME = "layout"
+_LARGEST_LABEL = (1 << 16) - 1
 
 
 @dataclass(frozen=True)
@@ -56,120 +67,38 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A training and a test split, and the number of classes (largest label + 1)."""
+    """A training and a test split, and the number of classes (largest label + 1).
+
+    `layout` is where samples have their channels, where that was said; one of `LAYOUTS`.
+    """
 
     train: Split
     test: Split
     classes: int
     source: str
+    layout: str | None = None
 
     def require_classes(self, classes: int) -> None:
         """Raise `InvalidData` if a label does not exist in a model of `classes` classes."""
         if self.classes > classes:
             raise InvalidData(
-                f"has label {self.classes - 1}, but the model has {classes} classes; "
-                f"use --classes {self.classes}",
+                f"has label {self.classes - 1}, but the model has {classes} classes, labels 0 to "
+                f"{classes - 1}; import or compile it with --classes {self.classes}",
                 self.source,
             )
 
+    def preprocessing_for(self, function: Any) -> Preprocessing:
+        """How these samples become the input of a function of the dialect.
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a raw sample becomes the int8 input [1, height, width, channels] of a model.
-
-    `rule` is the model's `tiny.preprocess`, or empty.
-    """
-
-    height: int
-    width: int
-    channels: int
-    scale: float
-    zero_point: int
-    rule: str = ""
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """The input shape, NHWC."""
-        return (1, self.height, self.width, self.channels)
-
-    def apply(self, sample: Array) -> NDArray[np.int8]:
-        """The int8 input of one sample; raises `InvalidData` where it cannot fit."""
-        if sample.dtype == np.uint8:
-            image = fit_channels(sample, self.channels)
-            return self._quantize_pixels(resize_bilinear(image, self.height, self.width))[None]
-        if sample.size != np.prod(self.shape):
-            raise InvalidData(
-                f"samples of shape {list(sample.shape)} do not fit the model's "
-                f"{list(self.shape)}; only uint8 images are resized"
-            )
-        if sample.dtype == np.int8:
-            return sample.reshape(self.shape)
-        steps = np.rint(sample.astype(np.float64) / self.scale) + self.zero_point
-        return np.clip(steps, -128, 127).astype(np.int8).reshape(self.shape)
-
-    def _quantize_pixels(self, image: NDArray[np.uint8]) -> NDArray[np.int8]:
-        if _SHIFT_RULE in self.rule:
-            return (image.astype(np.int16) - 128).astype(np.int8)
-        # The table is exact in float64 but for halves, which a rounding error must not decide.
-        real = (np.arange(256) - 127.5) / 127.5 / self.scale
-        table = np.clip(np.ceil(np.round(real, 9) - 0.5) + self.zero_point, -128, 127)
-        return table.astype(np.int8)[image]
-
-
-def preprocessing_of(function: Any) -> Preprocessing:
-    """The preprocessing that the first argument of a function of the dialect asks for."""
-    from tiny_dialect.types import quantization, shape_of
-
-    argument = function.regions[0].blocks[0].arguments[0]
-    _, height, width, channels = shape_of(argument)
-    attributes = function.attributes
-    rule = attributes["tiny.preprocess"].value if "tiny.preprocess" in attributes else ""
-    return Preprocessing(height, width, channels, *quantization(argument), rule)
-
-
-def fit_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """[H, W, channels] of an [H, W] or [H, W, C] image.
-
-    Grey is repeated, colour becomes luma, an alpha channel is dropped. Raises `InvalidData` for any
-    other difference.
-    """
-    if image.ndim == 2:
-        image = image[:, :, None]
-    if image.ndim != 3:
-        raise InvalidData(f"expected an image [H, W] or [H, W, C], got shape {list(image.shape)}")
-    own = image.shape[2]
-    if own in (2, 4) and own == channels + 1:
-        return image[:, :, :channels]
-    if own == channels:
-        return image
-    if own == 1:
-        return np.repeat(image, channels, axis=2)
-    if channels == 1 and own in (3, 4):
-        return ((image[:, :, :3] @ _LUMA + 128) >> 8).astype(np.uint8)[:, :, None]
-    raise InvalidData(f"images have {own} channels, the model takes {channels}")
-
-
-def _positions(size: int, target: int) -> tuple[Array, Array, Array]:
-    """(lower index, upper index, weight of the upper) for each target pixel, half-pixel centres."""
-    centre = np.maximum((np.arange(target) + 0.5) * (size / target) - 0.5, 0)
-    lower = np.minimum(centre.astype(np.int64), size - 1)
-    upper = np.minimum(lower + 1, size - 1)
-    return lower, upper, (centre - lower).astype(np.float32)
-
-
-def resize_bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Bilinear [height, width, C] of an [H, W, C] image.
-
-    Half-pixel centres, edge repeated, no smoothing when shrinking, rounded half to even.
-    """
-    if image.shape[:2] == (height, width):
-        return image
-    lower, upper, weight = _positions(image.shape[0], height)
-    rows = image.astype(np.float32)
-    rows = rows[lower] + (rows[upper] - rows[lower]) * weight[:, None, None]
-    lower, upper, weight = _positions(image.shape[1], width)
-    pixels = rows[:, lower] + (rows[:, upper] - rows[:, lower]) * weight[None, :, None]
-    return np.rint(pixels).astype(np.uint8)
+        Raises `InvalidData` naming the file where they do not fit.
+        """
+        found = preprocessing_of(function, self.layout)
+        for split in (self.train, self.test):
+            try:
+                found.apply(split.samples[0])
+            except InvalidData as error:
+                raise InvalidData(error.message, self.source) from error
+        return found
 
 
 def load_dataset(path: Path) -> DataSet:
@@ -197,7 +126,17 @@ def load_dataset(path: Path) -> DataSet:
             f"training samples are {train.samples.dtype}, test samples {test.samples.dtype}", source
         )
     classes = int(max(train.labels.max(), test.labels.max())) + 1
-    return DataSet(train, test, classes, source)
+    return DataSet(train, test, classes, source, _layout(arrays, source))
+
+
+def _layout(arrays: dict[str, Array], source: str) -> str | None:
+    """What the array `layout` says; None without one."""
+    if _LAYOUT_NAME not in arrays:
+        return None
+    found = arrays[_LAYOUT_NAME]
+    if found.dtype.kind != "U" or found.size != 1 or found.item() not in LAYOUTS:
+        raise InvalidData(f"expected {' or '.join(LAYOUTS)}", f"{source}:{_LAYOUT_NAME}")
+    return found.item()
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
@@ -255,10 +194,11 @@ def _checked_labels(labels: Array, count: int, name: str) -> NDArray[np.int64]:
         raise InvalidData(
             f"expected {count} labels, one for each sample, got shape {list(labels.shape)}", name
         )
-    flat = labels.reshape(-1).astype(np.int64)
-    if flat.min() < 0:
-        raise InvalidData(f"holds the negative label {flat.min()}", name)
-    return flat
+    if labels.min() < 0:
+        raise InvalidData(f"holds the negative label {labels.min()}", name)
+    if labels.max() > _LARGEST_LABEL:
+        raise InvalidData(f"holds the label {labels.max()}, at most {_LARGEST_LABEL}", name)
+    return labels.reshape(-1).astype(np.int64)
 
 
 def shuffled(count: int, seed: int, epochs: int | None = None) -> Iterator[int]:

@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 from tiny_dialect.errors import InvalidOption
 from tiny_dialect.types import shape_of
 from tiny_passes.graph import INFER, TRAIN_STEP, find_function, functions
-from tiny_pipelines.datasets import DataSet, load_dataset, preprocessing_of, shuffled
+from tiny_passes.operation_counts import count_macs
+from tiny_pipelines.datasets import DataSet, load_dataset, shuffled
 from tiny_pipelines.device_check import DeviceCheck
-from tiny_pipelines.host import HostModel
-from tiny_pipelines.iree import compile_host
 from tiny_pipelines.memory_modes import UndisturbedDevice
+from tiny_pipelines.training_plan import require_rate, require_seed
 from tiny_targets.emulate import Emulator
 from tiny_targets.firmware import load_image
 
 Array = NDArray[Any]
 Progress = Callable[[str], AbstractContextManager[None]]
+
+_LEAST_INSTRUCTIONS = 1 << 28
+_INSTRUCTIONS_A_MAC = 1 << 9
 
 
 def main_function(module: Any) -> Any:
@@ -31,13 +34,19 @@ def main_function(module: Any) -> Any:
     return find_function(module, TRAIN_STEP if TRAIN_STEP in known else INFER)
 
 
+def _most_instructions(module: Any) -> int:
+    """What no call of an intact image comes near: a limit for those that never return."""
+    macs = max(sum(count_macs(function).values()) for function in functions(module).values())
+    return _LEAST_INSTRUCTIONS + _INSTRUCTIONS_A_MAC * macs
+
+
 class _DeviceRun:
     """An emulated device with its data; collects what each call costs."""
 
     def __init__(self, folder: Path, module: Any, data: DataSet) -> None:
-        self.emulator = Emulator(load_image(folder))
+        self.emulator = Emulator(load_image(folder), _most_instructions(module))
         self.data = data
-        self.prepare = preprocessing_of(main_function(module)).apply
+        self.prepare = data.preprocessing_for(main_function(module)).apply
         self.losses: list[float] = []
         self.digest = hashlib.sha256()
         self.instructions = {"forward": 0, "step": 0}
@@ -51,10 +60,10 @@ class _DeviceRun:
         hits = [int(np.argmax(self.infer(x))) == int(label) for x, label in pairs]
         return sum(hits) / len(hits)
 
-    def infer(self, sample: Array) -> Array:
+    def infer(self, sample: Array, check: DeviceCheck | None = None) -> Array:
         """The logits of one raw sample."""
         x = self.prepare(sample)
-        logits = self.emulator.infer(x)
+        logits = self.emulator.infer(x) if check is None else check.infer(x)
         if self.undisturbed is not None:
             self.undisturbed.follow_inference(x)
         assert self.emulator.last_call is not None
@@ -84,15 +93,6 @@ class _DeviceRun:
         return self.prepare(train.samples[index]), int(train.labels[index])
 
 
-def _host_losses(module: Any, run: _DeviceRun, order: list[int], rate: float) -> Any:
-    host = HostModel(compile_host(module))
-    losses = []
-    for index in order:
-        x, label = run.sample(index)
-        losses.append(host.train_step(x, label, rate)[0])
-    return host, losses
-
-
 def run_device(
     folder: Path,
     module: Any,
@@ -109,11 +109,13 @@ def run_device(
 ) -> dict[str, Any]:
     """Run `steps` training steps of the image in `folder`; the fields of `tiny-run --json`.
 
-    `module` is the planned module the image was built from. With `check` each step is compared with
-    the semantics and the whole run with the host's. `test` samples give the accuracy before and
+    `module` is the planned module the image was built from. With `check` each step, and the
+    same on the host, is compared with the semantics. `test` samples give the accuracy before and
     after. `poison` and `access` are the modes of `memory_monitor`, for the whole run. Raises
     `TinyError` for data that does not fit and for a fault in the emulator.
     """
+    require_rate(rate)
+    require_seed(seed)
     dataset = load_dataset(data)
     function = main_function(module)
     dataset.require_classes(shape_of(function.type.results[-1])[-1])
@@ -122,7 +124,7 @@ def run_device(
     run = _DeviceRun(folder, module, dataset)
     if poison or access:
         run.undisturbed = UndisturbedDevice(
-            folder, module, run.emulator, poison=poison, access=access
+            load_image(folder), module, run.emulator, poison=poison, access=access
         )
     order = list(islice(shuffled(len(dataset.train), seed), steps))
     checker = DeviceCheck(module, run.emulator) if check else None
@@ -134,13 +136,13 @@ def run_device(
         run.train(order, rate, checker)
     if checker is not None:
         with step("running the same steps on the host"):
-            checker.against_host(run.losses, *_host_losses(module, run, order, rate))
+            checker.run_host()
         report["check"] = checker.check.record()
     if test:
         with step("testing after"):
             report["accuracy"]["after"] = run.accuracy(test)
     elif steps:
-        run.infer(dataset.train.samples[order[-1]])
+        run.infer(dataset.train.samples[order[-1]], checker)
     if run.undisturbed is not None:
         report["memory"] = run.undisturbed.figures().record()
     return {**_figures(run, order), **report}

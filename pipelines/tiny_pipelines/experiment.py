@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from tiny_dialect.errors import InvalidOption, TinyError
-from tiny_passes.graph import functions
 from tiny_pipelines.checkpoint import Checkpoint, read_checkpoint
 from tiny_pipelines.collapse import CollapseGuard
-from tiny_pipelines.datasets import DataSet, Preprocessing, Split, preprocessing_of
+from tiny_pipelines.datasets import DataSet, Preprocessing, Split
 from tiny_pipelines.host import HostModel
 from tiny_pipelines.sample_inputs import SampleInputs
 from tiny_pipelines.training_plan import DEFAULT_RATE, TrainingPlan
@@ -275,6 +274,7 @@ def load_experiment(
     has no training step, and what `compile_host` raises.
     """
     from tiny_dialect.types import shape_of
+    from tiny_passes.graph import functions
     from tiny_pipelines.host_loading import load_host
 
     known = functions(module)
@@ -283,9 +283,7 @@ def load_experiment(
             found = ", ".join(known)
             raise InvalidOption(f"the module has no function @{name}; it has {found}")
     data.require_classes(shape_of(known["train_step"].type.results[1])[-1])
-    preprocessing = preprocessing_of(known.get("prefix", known["train_step"]))
-    preprocessing.apply(data.train.samples[0])
-    preprocessing.apply(data.test.samples[0])
+    preprocessing = data.preprocessing_for(known.get("prefix", known["train_step"]))
     model = load_host(module, threads=threads)
     prefix = model.prefix if "prefix" in known else None
     return Experiment(model, preprocessing, data, report, SampleInputs(preprocessing, prefix))

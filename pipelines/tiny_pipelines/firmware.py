@@ -118,6 +118,7 @@ def _report(
             "weights": sizes.weights,
             "total": sizes.flash,
         },
+        "stack_bound_bytes": dict(image.stack_bounds),
         "arena_lower_bound_bytes": schedule.arena_lower_bound_bytes,
         "arena_proven_bound_bytes": _proven_bound(module),
         "saved_bytes": saved,

@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measured(options: argparse.Namespace) -> list[Ratio]:
     from tiny_dialect.bindings import ir
     from tiny_dialect.dialect import new_context
-    from tiny_pipelines.datasets import load_dataset, preprocessing_of
+    from tiny_pipelines.datasets import load_dataset
     from tiny_pipelines.frontends import import_bytes
     from tiny_pipelines.training import TrainingOptions, build_training_step
 
@@ -203,7 +203,7 @@ def _measured(options: argparse.Namespace) -> list[Ratio]:
         training = TrainingOptions(options.scheme, "int8", "float32")
         step = find_function(build_training_step(module, training, until="scaled"), TRAIN_STEP)
         data.require_classes(shape_of(step.type.results[1])[-1])
-        prepare = preprocessing_of(step)
+        prepare = data.preprocessing_for(step)
         chosen = data.train.limited(options.samples)
         pairs = zip(chosen.samples, chosen.labels, strict=True)
         samples = [(prepare.apply(image), int(label)) for image, label in pairs]

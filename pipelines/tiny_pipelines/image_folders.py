@@ -34,19 +34,23 @@ def open_dataset(path: Path, size: tuple[int, int] | None = None) -> DataSet:
 
 
 def dataset_of(
-    train: Iterable[tuple[Array, int]], test: Iterable[tuple[Array, int]], name: str = "data"
+    train: Iterable[tuple[Array, int]],
+    test: Iterable[tuple[Array, int]],
+    name: str = "data",
+    layout: str | None = None,
 ) -> DataSet:
     """A data set of (sample, label) pairs: any iterables, read once.
 
     Samples are arrays as in `.npz` files, all of one shape and type: uint8 images [H, W] or
-    [H, W, C], float values in the model's units, or int8. Raises `InvalidData`.
+    [H, W, C], float values in the model's units, or int8, with their channels where `layout` (of
+    `preprocessing.LAYOUTS`) says, or their shape. Raises `InvalidData`.
     """
     splits = [_split(list(pairs), f"{name}: {part}") for part, pairs in
               ((_TRAIN, train), (_TEST, test))]  # fmt: skip
     if splits[0].samples.dtype != splits[1].samples.dtype:
         raise InvalidData("training and test samples are of different types", name)
     classes = int(max(split.labels.max() for split in splits)) + 1
-    return DataSet(splits[0], splits[1], classes, name)
+    return DataSet(splits[0], splits[1], classes, name, layout)
 
 
 def _split(pairs: list[tuple[Array, int]], name: str) -> Split:

@@ -5,7 +5,6 @@ bytes.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from tiny_passes.graph import functions
 from tiny_targets.emulate import Emulator
-from tiny_targets.firmware import load_image
+from tiny_targets.firmware import Image
 from tiny_targets.machine import EmulationError
 from tiny_targets.memory_monitor import MemoryMonitor
 
@@ -39,12 +38,12 @@ class UndisturbedDevice:
     """A second device without any mode, which makes every call that the watched one makes."""
 
     def __init__(
-        self, folder: Path, module: Any, watched: Emulator, *, poison: bool, access: bool
+        self, image: Image, module: Any, watched: Emulator, *, poison: bool, access: bool
     ) -> None:
-        """`folder` is that of `watched`'s image, `module` the planned module in it."""
+        """`image` is `watched`'s, `module` the planned module that it was built from."""
         known = functions(module)
         self._watched = MemoryMonitor(watched, known, poison=poison, access=access)
-        self._emulator = Emulator(load_image(folder))
+        self._emulator = Emulator(image)
         self._plain = MemoryMonitor(self._emulator, known, poison=False, access=False)
         self._figures = MemoryFigures(
             modes=[name for name, on in (("poison", poison), ("access", access)) if on]

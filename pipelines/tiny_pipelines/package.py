@@ -25,13 +25,15 @@ def compile_package(
     origin: Origin,
     *,
     step: Progress = _silent,
+    stream_input: bool = False,
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """(path → bytes of the package, the report of the firmware it was tried in).
 
-    The module is changed in place to the planned stage; without `training` it only infers. Raises
+    The module is changed in place to the planned stage; without `training` it only infers, and
+    `stream_input` says whether the input arrives row by row (`training` says so itself). Raises
     `TinyError` for what the model, the scheme or the board does not allow.
     """
-    made: Firmware = build_firmware(module, training, board, step=step)
+    made: Firmware = build_firmware(module, training, board, step=step, stream_input=stream_input)
     with step("running the golden vectors"):
         golden = make_golden(made.image)
     return package_files(made.image, made.kernels, golden, origin), made.report

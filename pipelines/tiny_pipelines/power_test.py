@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tiny_dialect.errors import InvalidOption
+from tiny_pipelines.training_plan import require_seed
 from tiny_targets.emulated_cuts import Sample, sweep_emulated_cuts
 from tiny_targets.firmware import Image, load_image
 from tiny_targets.power_sweep import empty_region, sweep_cuts, sweep_flips, wear_out
@@ -29,6 +30,7 @@ def run_power_test(
     bit is tried on the host, every `emulated_stride`th step on the device. Raises `TinyError` for a
     folder without a training step, and where the store breaks a rule of the flash.
     """
+    require_seed(seed)
     image = load_image(folder)
     if not image.schedule.state or "train_step" not in image.schedule.functions:
         raise InvalidOption("the image only infers, it has nothing to store", str(folder))

@@ -13,7 +13,7 @@ import numpy as np
 from tiny_dialect.errors import InvalidOption
 from tiny_pipelines.datasets import DataSet, Split
 from tiny_pipelines.experiment import Experiment, TrainingDiverged
-from tiny_pipelines.training_plan import TrainingPlan
+from tiny_pipelines.training_plan import TrainingPlan, require_seed
 
 RATES = tuple(rate / 256 for rate in (0.025, 0.05, 0.1, 0.2, 0.4))
 """For one sample; the numerators are the rates for 256 images."""
@@ -46,6 +46,7 @@ class Proposal:
 
 def validation_split(data: DataSet, seed: int) -> DataSet:
     """The training images parted by a seeded shuffle: four fifths to train on, the rest to test."""
+    require_seed(seed)
     count = len(data.train)
     held_out = count // VALIDATION_FRACTION
     if held_out < 1:

@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from html import escape
 
-_WIDTH, _HEIGHT = 900, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 50, 130
+from tiny_pipelines.plot_ticks import round_ticks
+
+_WIDTH, _HEIGHT = 900, 480
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 50, 180
+_NAME_WIDTH = 14
+"""How far names must stand apart; where there are more, only every second, third, ... is shown."""
 _COLOURS = ("#333333", "#cc6677", "#228833")
 _GRID = "#dddddd"
 
@@ -27,22 +31,21 @@ def ratio_plot(
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
         _text(_WIDTH / 2, 18, "log10(|w| / |g|)", "middle"),
     ]
-    for tick in range(5):
-        value = low + (high - low) * tick / 4
+    for value in round_ticks(low, high):
         _, y = place(0, value)
         parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="{_GRID}"/>')
-        parts.append(_text(_LEFT - 6, y + 4, f"{value:.1f}", "end"))
+        parts.append(_text(_LEFT - 6, y + 4, f"{value:g}", "end"))
     for number, column in enumerate(columns):
         colour = _COLOURS[number % len(_COLOURS)]
         known = [(i, v) for i, row in enumerate(rows) if (v := row[number]) is not None]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(i, v) for i, v in known))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
         parts.append(_text(_LEFT + 90 * number, 36, column, "start", colour))
-    for index, name in enumerate(names):
-        x, _ = place(index, low)
-        y = _HEIGHT - _BOTTOM + 8
-        turn = f' transform="rotate(60 {x:.1f} {y:.1f})"'
-        parts.append(_text(x, y, name, "start", extra=turn))
+    every = -(-len(names) * _NAME_WIDTH // (_WIDTH - _LEFT - _RIGHT))
+    for index, name in list(enumerate(names))[::every]:
+        x, y = place(index, low)[0] + 3, _HEIGHT - _BOTTOM + 12
+        turn = f' transform="rotate(-60 {x:.1f} {y:.1f})"'
+        parts.append(_text(x, y, name, "end", extra=turn))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

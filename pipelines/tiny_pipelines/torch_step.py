@@ -2,13 +2,14 @@
 
     python -m tiny_pipelines.torch_step MODEL --scheme NAME --data SET.npz [--batch 1 64]
 
-prints the images a second of both, side by side, on one thread of the same machine: the same frozen
-prefix computed once and kept, the same trained parameters, the same updates by plain SGD; beside
-them the loss of both on the first samples. PyTorch is optional (`pip install '.[torch]'`).
+prints images a second, side by side: of the compiled step, of its simulation in PyTorch, and of
+plain float fine-tuning in PyTorch, which rounds nothing. One thread each, one after the other on
+the same machine, in seconds of CPU time: other jobs on its cores count little. All keep what the
+frozen prefix computes, train the same parameters on the same samples and update by plain SGD.
+Beside them the loss of all on the first samples. PyTorch is optional (`pip install '.[torch]'`).
 """
 
 import argparse
-import importlib
 import json
 import sys
 import time
@@ -26,15 +27,10 @@ from tiny_dialect.ops.convolution import geometry, trained_axis
 from tiny_dialect.semantics.forward import trained_channels
 from tiny_dialect.types import quantization
 from tiny_passes.graph import TRAIN_STEP, body, find_function
+from tiny_pipelines.experiment import Experiment
+from tiny_pipelines.float_step import FloatStep, torch_module
 
 Array = NDArray[Any]
-
-
-def _torch() -> Any:
-    try:
-        return importlib.import_module("torch")
-    except ImportError as error:
-        raise InvalidOption("PyTorch is needed: pip install '.[torch]'") from error
 
 
 class TorchStep:
@@ -47,7 +43,7 @@ class TorchStep:
     """
 
     def __init__(self, module: Any) -> None:
-        self._torch = _torch()
+        self._torch = torch_module()
         step = find_function(module, TRAIN_STEP)
         self._arguments = list(step.regions[0].blocks[0].arguments)[:-2]
         self._ops = [op for op in body(step) if op.operation.name in _FORWARD]
@@ -165,19 +161,24 @@ def require_supported(module: Any) -> None:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Images a second of both, and their mean loss over the first batch."""
+    """Images a second of CPU time of each, and their mean loss over the first batch."""
 
     batch: int
     compiled: float
     torch: float
+    float_torch: float
     compiled_loss: float
     torch_loss: float
+    float_torch_loss: float
 
 
-def _measured(module: Any, step: TorchStep, data: Any, batch: int, seconds: float) -> Throughput:
+def _measured(
+    module: Any, step: TorchStep, plain: Experiment, batch: int, seconds: float
+) -> Throughput:
     from tiny_pipelines.experiment import load_experiment
 
-    torch, experiment = _torch(), load_experiment(module, data)
+    data = plain.data
+    torch, experiment = torch_module(), load_experiment(module, data)
     indices = [list(range(i, i + batch)) for i in range(0, len(data.train) - batch + 1, batch)]
     inputs = [experiment.inputs.of(data.train, i) for i in range(len(data.train))]
     labels = torch.from_numpy(data.train.labels)
@@ -193,17 +194,21 @@ def _measured(module: Any, step: TorchStep, data: Any, batch: int, seconds: floa
     def run_torch(chosen: list[int], rate: float) -> float:
         return step.train(batch_of(chosen), labels[chosen], rate)
 
-    losses = [run(indices[0], 0.0) for run in (run_compiled, run_torch)]
-    speeds = [_speed(run, indices, seconds) * batch for run in (run_compiled, run_torch)]
+    def run_float(chosen: list[int], rate: float) -> float:
+        return float(np.mean(plain.update(data.train, chosen, rate)))
+
+    runs = (run_compiled, run_torch, run_float)
+    losses = [run(indices[0], 0.0) for run in runs]
+    speeds = [_speed(run, indices, seconds) * batch for run in runs]
     return Throughput(batch, *speeds, *losses)
 
 
 def _speed(
     run: Callable[[list[int], float], float], batches: list[list[int]], seconds: float
 ) -> float:
-    """Updates a second, over at least `seconds`."""
-    begin, count = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - begin) < seconds:
+    """Updates a second of CPU time, over at least `seconds` of it."""
+    begin, count = time.process_time(), 0
+    while (elapsed := time.process_time() - begin) < seconds:
         run(batches[count % len(batches)], 0.1 / 256)
         count += 1
     return count / elapsed
@@ -220,11 +225,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps([vars(one) for one in found], indent=2))
         return 0
-    print(f"{'batch':>5} {'compiled':>12} {'PyTorch':>12}   images a second, one thread")
+    print(f"{'batch':>5} {'compiled':>12} {'PyTorch':>12} {'float':>12}   "
+          "images a second of CPU time, one thread")  # fmt: skip
     for one in found:
+        losses = (one.compiled_loss, one.torch_loss, one.float_torch_loss)
         print(
-            f"{one.batch:>5} {one.compiled:>12.1f} {one.torch:>12.1f}   "
-            f"loss {one.compiled_loss:.4f} and {one.torch_loss:.4f}"
+            f"{one.batch:>5} {one.compiled:>12.1f} {one.torch:>12.1f} {one.float_torch:>12.1f}   "
+            f"loss {', '.join(f'{loss:.4f}' for loss in losses)}"
         )
     return 0
 
@@ -236,35 +243,42 @@ def _compare(options: argparse.Namespace) -> list[Throughput]:
     from tiny_dialect.dialect import new_context
     from tiny_passes.registry import run_pipeline
     from tiny_pipelines.datasets import load_dataset
-    from tiny_pipelines.frontends import import_bytes
-    from tiny_pipelines.training import TrainingOptions, build_training_step
+    from tiny_pipelines.dequantize import dequantized
+    from tiny_pipelines.float_experiment import FloatExperiment
 
-    _torch().set_num_threads(1)
+    torch_module().set_num_threads(1)
     data = load_dataset(options.data)
     data = replace(data, train=data.train.limited(options.samples))
     found: list[Throughput] = []
     with new_context(), ir.Location.unknown():
         for batch in options.batch:
-            training = TrainingOptions(
-                options.scheme,
-                gradients="float32",
-                accumulate=batch > 1,
-                split_prefix=True,
-                fuse_blocks=False,
-                row_overlap=False,
-            )
-
-            def step_at(stage: str, training: TrainingOptions = training) -> Any:
-                model = options.model.read_bytes()
-                module = import_bytes(model, str(options.model), options.classes, 0)
-                return build_training_step(module, training, until=stage)
-
-            scaled = step_at("scaled")
+            scaled = _step_at("scaled", options, batch)
             run_pipeline(scaled, "tiny-split-prefix")
             require_supported(scaled)
-            compared = TorchStep(scaled)
-            found.append(_measured(step_at("scheduled"), compared, data, batch, options.seconds))
+            plain = dequantized(_step_at("sparse", options, batch, "float32"), data)
+            experiment = FloatExperiment(FloatStep(plain), data)
+            module, compared = _step_at("scheduled", options, batch), TorchStep(scaled)
+            found.append(_measured(module, compared, experiment, batch, options.seconds))
     return found
+
+
+def _step_at(stage: str, options: argparse.Namespace, batch: int, update: str = "int16") -> Any:
+    """The training step at a stage, in the current context."""
+    from tiny_pipelines.frontends import import_bytes
+    from tiny_pipelines.training import TrainingOptions, build_training_step
+
+    training = TrainingOptions(
+        options.scheme,
+        update,
+        gradients="float32",
+        accumulate=batch > 1,
+        split_prefix=True,
+        fuse_blocks=False,
+        row_overlap=False,
+    )
+    model = options.model.read_bytes()
+    module = import_bytes(model, str(options.model), options.classes, 0)
+    return build_training_step(module, training, until=stage)
 
 
 def _options() -> argparse.ArgumentParser:

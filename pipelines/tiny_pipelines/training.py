@@ -100,6 +100,9 @@ class TrainingOptions:
         ):
             if value not in choices:
                 raise InvalidOption(f"--{name} {value}: choose one of {', '.join(choices)}")
+        if not self.search_seconds > 0:
+            got = f"got {self.search_seconds:g}"
+            raise InvalidOption(f"--search-seconds: expected a positive number, {got}")
         if self.stream_input and self.split_prefix:
             raise InvalidOption("a prefix of its own reads the input whole; it cannot be streamed")
         objection = integer_objection(self.update)

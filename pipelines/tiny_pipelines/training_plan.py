@@ -12,6 +12,22 @@ from tiny_pipelines.datasets import shuffled
 Schedule = Literal["cosine", "constant"]
 
 DEFAULT_RATE = 0.1 / 256
+_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
+_SMALLEST_FLOAT32 = 2.0**-126
+
+
+def require_rate(rate: float) -> None:
+    """Raise `InvalidOption` for a learning rate that is no float32 of at least 0."""
+    if not 0 <= rate <= _LARGEST_FLOAT32:
+        raise InvalidOption(f"expected a finite rate of at least 0, got {rate}")
+    if 0 < rate < _SMALLEST_FLOAT32:
+        raise InvalidOption(f"the rate {rate} is 0 in float32; use 0 or more than 1.2e-38")
+
+
+def require_seed(seed: int) -> None:
+    """Raise `InvalidOption` for a negative seed."""
+    if seed < 0:
+        raise InvalidOption(f"expected a seed of at least 0, got {seed}")
 
 
 @dataclass(frozen=True)
@@ -35,8 +51,8 @@ class TrainingPlan:
     def __post_init__(self) -> None:
         if self.epochs < 0 or (self.steps is not None and self.steps < 0):
             raise InvalidOption("expected a number of epochs or steps of at least 0")
-        if not (math.isfinite(self.rate) and self.rate >= 0):
-            raise InvalidOption(f"expected a finite rate of at least 0, got {self.rate}")
+        require_rate(self.rate)
+        require_seed(self.seed)
         if self.schedule not in get_args(Schedule):
             raise InvalidOption(
                 f"unknown schedule {self.schedule}; choose one of {', '.join(get_args(Schedule))}"

@@ -5,7 +5,7 @@ a JSON file of the same form, with one record or a `boards` list.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny_dialect.errors import InvalidOption
+from tiny_targets.json_reader import read_json
 from tiny_targets.target import Target, find_target, unknown_name
 
 _PAGE = 4096
@@ -120,14 +121,16 @@ def from_record(record: Any, where: str) -> Board:
         raise InvalidOption(message, where)
     place = f"{where}: {record['name']}"
     flash = _region(record["flash"], f"{place}: flash")
+    constants = flash
+    if "constants" in record:
+        constants = _region(record["constants"], f"{place}: constants")
     sram = _regions(record["sram"], f"{place}: sram")
+    _require_apart(list(dict.fromkeys((flash, constants, *sram))), place)
     return Board(
         name=record["name"],
         target=find_target(record["target"]),
         flash=flash,
-        constants=_region(record["constants"], f"{place}: constants")
-        if "constants" in record
-        else flash,
+        constants=constants,
         sram=sram[0],
         description=str(record.get("description", "")),
         source=str(record.get("source", "")),
@@ -145,10 +148,14 @@ def _regions(value: Any, where: str) -> tuple[Region, ...]:
     if not value:
         raise InvalidOption("expects a region or a list of regions", where)
     regions = tuple(_region(one, where) for one in value)
+    _require_apart(regions, where)
+    return regions
+
+
+def _require_apart(regions: Sequence[Region], where: str) -> None:
     ordered = sorted(regions, key=lambda region: region.base)
     if any(one.end > other.base for one, other in pairwise(ordered)):
         raise InvalidOption("expects regions that do not overlap", where)
-    return regions
 
 
 def _region(value: Any, where: str) -> Region:
@@ -196,19 +203,7 @@ def _programming_record(programming: Programming | None) -> dict[str, Any]:
 
 def read_boards(path: Path) -> dict[str, Board]:
     """The boards of a JSON file by name; raises `InvalidOption` with the file and the reason."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InvalidOption(error.strerror or str(error), str(path)) from error
-    if len(data) > _MAX_FILE_BYTES:
-        raise InvalidOption(f"more than {_MAX_FILE_BYTES} bytes are no boards", str(path))
-    try:
-        content = json.loads(data)
-    except RecursionError as error:
-        raise InvalidOption("nested too deeply for boards", str(path)) from error
-    except ValueError as error:
-        raise InvalidOption(f"not JSON: {error}", str(path)) from error
+    content = read_json(path, _MAX_FILE_BYTES, InvalidOption)
     return _boards(content, str(path))
 
 

@@ -40,7 +40,7 @@ extern "C" {{
 #define {upper}_ARENA_BYTES {max(schedule.arena_bytes, 1)}u
 #define {upper}_STATE_BYTES {max(schedule.state_bytes, 1)}u
 #define {upper}_ALIGNMENT 16u
-{_input_macros(function, upper)}\
+{_input_macros(schedule, function, upper)}\
 #define {upper}_CLASSES {logits.shape[-1]}u
 {_size_macros(schedule, upper)}
 typedef enum {{
@@ -81,16 +81,25 @@ typedef tiny_context_t {prefix}_t;
 """
 
 
-def _input_macros(function: Function, upper: str) -> str:
+def _input_macros(schedule: Schedule, function: Function, upper: str) -> str:
     x, stream = function.arguments[0], function.stream
-    if stream is None:
-        return f"#define {upper}_INPUT_BYTES {x.bytes}u\n"
     row = x.bytes // x.shape[1]
-    return (
-        f"#define {upper}_INPUT_BYTES {stream.rows * row}u /* arrives by rows */\n"
-        f"#define {upper}_INPUT_ROWS {stream.rows}u\n"
-        f"#define {upper}_INPUT_ROW_BYTES {row}u\n"
+    rows = stream.rows if stream else x.shape[1]
+    by_rows = (
+        f"#define {upper}_INPUT_ROWS {rows}u\n#define {upper}_INPUT_ROW_BYTES {row}u\n"
+        if stream
+        else ""
     )
+    return f"""\
+#define {upper}_INPUT_BYTES {rows * row}u{" /* arrives by rows */" if stream else ""}
+{by_rows}\
+/* int8 [height][width][channels]: round(real / scale) + zero point, within -128 and 127. */
+#define {upper}_INPUT_HEIGHT {rows}u
+#define {upper}_INPUT_WIDTH {x.shape[2]}u
+#define {upper}_INPUT_CHANNELS {x.shape[3]}u
+#define {upper}_INPUT_SCALE {schedule.input_scale!r}f
+#define {upper}_INPUT_ZERO_POINT ({schedule.input_zero_point})
+"""
 
 
 def _size_macros(schedule: Schedule, upper: str) -> str:

@@ -4,21 +4,21 @@ Exactly the board's flash and SRAM exist, and on Arm the one system control page
 an `EmulationError` naming the op that made it.
 """
 
-import io
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from elftools.elf.elffile import ELFFile
 
 from tiny_dialect.errors import InvalidOption
 from tiny_dialect.types import NUMPY_TYPES
 from tiny_targets.firmware import Image
 from tiny_targets.kernel_bench import KernelRun, run_kernel, run_kernels
 from tiny_targets.machine import PAGE, READ, WRITE, EmulationError, Machine
+from tiny_targets.program import read_program
 from tiny_targets.row_feed import RowFeed
 from tiny_targets.schedule import Buffer, Command, Function
 from tiny_targets.target import unknown_name
@@ -26,6 +26,7 @@ from tiny_targets.target import unknown_name
 __all__ = ["CallReport", "EmulationError", "Emulator", "KernelRun", "run_kernel", "run_kernels"]
 
 _SYSTEM_CONTROL_PAGE, _CPACR = 0xE000E000, 0xE000ED88
+_MOST_MEMORY = 256 << 20
 
 
 Observer = Callable[[Command, list[np.ndarray]], None]
@@ -63,12 +64,14 @@ class Emulator:
     Exactly the board's flash and SRAM are mapped (and on Arm the system control page).
     """
 
-    def __init__(self, image: Image) -> None:
-        """Load `image` and run its start-up code up to the idle loop."""
+    def __init__(self, image: Image, most_instructions: int | None = None) -> None:
+        """Load `image` and run its start-up code up to the idle loop.
+
+        A call that has not returned after `most_instructions` is an `EmulationError`. Raises
+        `InvalidModel` for a program that is no image.
+        """
         self.image = image
-        self._file = ELFFile(io.BytesIO(image.elf))
-        table: Any = self._file.get_section_by_name(".symtab")
-        self._symbols = {symbol.name: int(symbol["st_value"]) for symbol in table.iter_symbols()}
+        self._program = read_program(image.elf)
         self._starts: list[int] = []
         self._observed: tuple[Function, Observer] | None = None
         self._called: Function | None = None
@@ -76,26 +79,25 @@ class Emulator:
         self.monitor: Monitor | None = None
         self.last_call: CallReport | None = None
         self.machine = self._load()
+        self.machine.most_instructions = most_instructions
         self._hook_commands()
         self._reset()
 
     def _load(self) -> Machine:
         board = self.image.board
         regions = list(dict.fromkeys((board.flash, board.constants)))
-        contents = {region: bytearray() for region in regions}
-        for segment in self._file.iter_segments():
-            if segment["p_type"] != "PT_LOAD" or not segment["p_filesz"]:
-                continue
-            address, data = segment["p_paddr"], segment.data()
-            region = next(region for region in regions if region.base <= address < region.end)
-            content, start = contents[region], address - region.base
-            content.extend(bytes(max(0, start + len(data) - len(content))))
-            content[start : start + len(data)] = data
+        mapped = sum(region.size for region in (*regions, *board.sram_regions))
+        if mapped > _MOST_MEMORY:
+            raise InvalidOption(
+                f"has {mapped >> 20} MiB of memory, the emulator maps {_MOST_MEMORY >> 20}",
+                board.name,
+            )
+        contents = self._program.contents(regions)
         flash = board.flash
-        machine = Machine(board.target, flash.base, bytes(contents[flash]), flash.size)
+        machine = Machine(board.target, flash.base, contents[flash], flash.size)
         for region in regions[1:]:
             machine.map(region.base, region.size, READ)
-            machine.write(region.base, bytes(contents[region]))
+            machine.write(region.base, contents[region])
         for sram in board.sram_regions:
             machine.map(sram.base, sram.size, READ | WRITE)
             # Power-on contents of SRAM are arbitrary: nothing may rely on zeros.
@@ -105,12 +107,14 @@ class Emulator:
         return machine
 
     def _hook_commands(self) -> None:
-        entry = self._symbols["tiny_run_command"] & ~1
+        entry = self._program.address("tiny_run_command") & ~1
         self.machine.on_execute(entry, self._on_command)
-        if "device_rows" in self._symbols:
-            self.machine.on_execute(self._symbols["device_rows"] & ~1, self._on_rows)
+        if "device_rows" in self._program.symbols:
+            self.machine.on_execute(self._program.symbols["device_rows"] & ~1, self._on_rows)
 
     def _on_command(self) -> None:
+        if self._called is not None and len(self._starts) >= len(self._called.commands):
+            raise EmulationError(f"runs more than the {len(self._starts)} ops of its manifest")
         self._observe_last()
         self._starts.append(self.machine.instructions)
         if self.monitor is not None and self._called is not None:
@@ -130,12 +134,12 @@ class Emulator:
     def _reset(self) -> None:
         """What the hardware does, then the start-up code, then `init`."""
         board = self.image.board
-        stop = self._symbols["device_idle"] & ~1
+        stop = self._program.address("device_idle") & ~1
         if board.target.isa == "arm":
             stack, entry = self.machine.words(board.flash.base, 2)
             self.machine.call(entry & ~1, (), stack, stop)
         else:
-            self.machine.call(self._symbols["device_reset"], (), None, stop)
+            self.machine.call(self._program.address("device_reset"), (), None, stop)
         if board.target.isa == "arm" and self._fpu_access() != 0xF:
             raise EmulationError("the start-up code left the FPU disabled")
 
@@ -196,7 +200,9 @@ class Emulator:
     @property
     def stack_bytes_used(self) -> int:
         """High-water mark of the stack since reset."""
-        bottom, top = self._symbols["__stack_bottom"], self._symbols["__stack_top"]
+        bottom, top = (self._program.address(f"__stack_{end}") for end in ("bottom", "top"))
+        if not 0 <= top - bottom <= self.image.board.sram_bytes:
+            raise EmulationError(f"has its stack from 0x{bottom:08x} to 0x{top:08x}")
         return len(self.machine.read(bottom, top - bottom).lstrip(b"\xa5"))
 
     def _function(self, name: str) -> Function:
@@ -206,7 +212,7 @@ class Emulator:
         return functions[name]
 
     def _base(self, space: int) -> int:
-        return self._symbols[("device_arena", "device_state", "tiny_constants")[space]]
+        return self._program.address(("device_arena", "device_state", "tiny_constants")[space])
 
     def _write_input(self, function: Function, x: np.ndarray) -> None:
         buffer, stream = function.arguments[0], function.stream
@@ -236,9 +242,10 @@ class Emulator:
         self._observed = (function, observe) if function and observe else None
         self._called = function
         before = self.machine.instructions
-        stop = self._symbols["device_idle"] & ~1
+        stop = self._program.address("device_idle") & ~1
+        entry = self._program.address(symbol) & ~1
         try:
-            status = self.machine.call(self._symbols[symbol] & ~1, arguments, None, stop)
+            status = self.machine.call(entry, arguments, None, stop)
         except EmulationError as error:
             self._require_clean()
             raise EmulationError(error.message, self._running(function)) from error
@@ -252,9 +259,12 @@ class Emulator:
         self._observed = None
         if self.monitor is not None and function is not None:
             self.monitor.after_call(function)
-        ends = [*self._starts[1:], self.machine.instructions]
-        costs = [end - start for start, end in zip(self._starts, ends, strict=bool(self._starts))]
         commands = function.commands if function else ()
+        if len(self._starts) != len(commands):
+            raise EmulationError(
+                f"ran {len(self._starts)} of the {len(commands)} ops of its manifest", symbol
+            )
+        costs = [end - start for start, end in pairwise((*self._starts, self.machine.instructions))]
         self.last_call = CallReport(
             symbol.removeprefix("device_"),
             self.machine.instructions - before,
@@ -268,9 +278,10 @@ class Emulator:
 
     def address_of(self, symbol: str) -> int:
         """The address of a symbol of the image; raises `InvalidOption` where there is none."""
-        if symbol not in self._symbols:
-            raise unknown_name("symbol", symbol, self._symbols)
-        return self._symbols[symbol]
+        symbols = self._program.symbols
+        if symbol not in symbols:
+            raise unknown_name("symbol", symbol, symbols)
+        return symbols[symbol]
 
     def _running(self, function: Function | None) -> str:
         """The name of the command that was running."""

@@ -9,16 +9,18 @@ import io
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tiny_dialect.errors import DoesNotFit, InvalidOption, TinyError
-from tiny_targets.boards import Board, from_record
+from tiny_dialect.errors import DoesNotFit, InvalidModel, InvalidOption
+from tiny_targets.boards import Board
 from tiny_targets.c_source import CONSTANTS_FILE, CSource, render, render_device
 from tiny_targets.codegen import CompiledKernels
+from tiny_targets.image_stack import image_stack_bounds, require_stack
+from tiny_targets.manifest_reader import read_manifest
 from tiny_targets.provenance import Origin, provenance
 from tiny_targets.schedule import Schedule
 from tiny_targets.sram_layout import (
@@ -51,7 +53,7 @@ class Sizes:
     trainable: int
     data_bss: int
     stack: int
-    """Reserved; what was used is known after a run."""
+    """Reserved; at most `Image.stack_bounds` of it is used."""
 
     @property
     def sram(self) -> int:
@@ -74,6 +76,8 @@ class Image:
     sizes: Sizes
     linker_script: str = ""
     """What it was linked by; empty for an image that was read back."""
+    stack_bounds: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of stack that `init` and each function need at most; none in an image read back."""
 
 
 @cache
@@ -97,7 +101,7 @@ def build_image(
     Into `out_dir`, where given, go the ELF, its manifest, the generated C, the runtime, the
     kernels' object, the constants and the `companions`; nothing is left there on failure. The
     manifest says what all that was made from (`origin`) and with. Raises `DoesNotFit` with the
-    bytes missing.
+    bytes missing, and where the stack can need more than `stack_bytes`.
     """
     if compiled.target != board.target:
         have, want = compiled.target.name, board.target.name
@@ -114,6 +118,9 @@ def build_image(
     }
     image = _linked(schedule, board, objects, stack_bytes)
     _require_flash(image)
+    bounds = image_stack_bounds(image.elf, schedule, compiled.ordinals)
+    require_stack(bounds, schedule, stack_bytes)
+    image = replace(image, stack_bounds={name: one.bytes for name, one in bounds.items()})
     if out_dir is not None:
         files = {**_files(image, source, compiled), **(companions or {})}
         _write(out_dir, image, files, origin or Origin())
@@ -280,6 +287,7 @@ def _write(folder: Path, image: Image, files: Mapping[str, bytes], origin: Origi
     manifest = {
         "board": image.board.to_record(),
         "sizes": asdict(image.sizes),
+        "stack_bounds": image.stack_bounds,
         "schedule": image.schedule.manifest(),
         **provenance(origin, files),
     }
@@ -308,17 +316,15 @@ def _all_or_nothing(folder: Path) -> Generator[Any]:
 
 
 def load_image(folder: Path) -> Image:
-    """The image that `build_image` wrote to `folder`; raises `TinyError` where it is not one."""
+    """The image that `build_image` wrote to `folder`.
+
+    Raises `InvalidModel` naming the file and the field where it is damaged or not one.
+    """
+    manifest = read_manifest(folder / MANIFEST, tuple(field.name for field in fields(Sizes)))
+    path = folder / ELF_FILE
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        elf = (folder / ELF_FILE).read_bytes()
-        board = from_record(manifest["board"], str(folder / MANIFEST))
-        return Image(
-            elf, Schedule.from_manifest(manifest["schedule"]), board, Sizes(**manifest["sizes"])
-        )
+        elf = path.read_bytes()
     except OSError as error:
-        raise TinyError(error.strerror or str(error), str(error.filename or folder)) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise TinyError(
-            f"not a manifest of tiny-compile: {error!r}", str(folder / MANIFEST)
-        ) from error
+        raise InvalidModel(error.strerror or str(error), str(path)) from error
+    manifest.require_described(path, elf)
+    return Image(elf, manifest.schedule, manifest.board, Sizes(**manifest.sizes))

@@ -1,8 +1,6 @@
 """How an input arrives that never exists whole, as the schedule states it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,10 +16,3 @@ class Stream:
     """Of the whole image."""
     arrivals: tuple[int, ...]
     """For each step, how many rows must have arrived before it."""
-
-
-def read_stream(record: Mapping[str, Any] | None) -> Stream | None:
-    """The stream of a manifest; None where the input exists whole."""
-    if record is None:
-        return None
-    return Stream(record["command"], record["rows"], tuple(record["arrivals"]))

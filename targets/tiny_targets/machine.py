@@ -21,6 +21,7 @@ from tiny_targets.target import Target
 from tiny_targets.toolchain import host_library
 
 PAGE = 4096
+_NO_LIMIT = (1 << 64) - 1
 _ARGUMENTS = {
     "arm": (
         arm_const.UC_ARM_REG_R0,
@@ -68,6 +69,8 @@ class _Counter(ctypes.Structure):
         ("block_bytes", ctypes.POINTER(ctypes.c_uint32)),
         ("block_counts", ctypes.POINTER(ctypes.c_uint32)),
         ("instructions", ctypes.c_uint64),
+        ("limit", ctypes.c_uint64),
+        ("stop", ctypes.c_void_p),
     )
 
 
@@ -93,6 +96,8 @@ class Machine:
     code: bytes
     code_size: int
     """Bytes of the code region, a multiple of the page."""
+    most_instructions: int | None = None
+    """What a call may execute before it is given up."""
     engine: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,8 +121,9 @@ class Machine:
         slots = len(self.code) // 2 + 1
         self._tables = ((ctypes.c_uint32 * slots)(), (ctypes.c_uint32 * slots)())
         self._counter = _Counter(
-            self.code, self.code_base, len(self.code), self.target.isa == "arm", *self._tables, 0
-        )
+            self.code, self.code_base, len(self.code), self.target.isa == "arm", *self._tables, 0,
+            _NO_LIMIT, ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p),
+        )  # fmt: skip
         self._watch(unicorn_const.UC_HOOK_BLOCK, _callbacks().count_block, self._counter)
 
     def _watch(self, kind: int, callback: Any, data: ctypes.Structure) -> None:
@@ -160,8 +166,14 @@ class Machine:
         return int(self._counter.instructions)
 
     def map(self, base: int, size: int, permissions: int) -> None:
-        """Make `size` bytes (a multiple of the page) at `base` exist, zeroed."""
-        self.engine.mem_map(base, size, permissions)
+        """Make `size` bytes (a multiple of the page) at `base` exist, zeroed.
+
+        Raises `EmulationError` where something is there already.
+        """
+        try:
+            self.engine.mem_map(base, size, permissions)
+        except UcError as error:
+            raise EmulationError(f"cannot map {size} bytes at 0x{base:08x}: {error}") from error
 
     def map_registers(
         self, base: int, read: Callable[[int], int], write: Callable[[int, int], None]
@@ -181,12 +193,18 @@ class Machine:
         self.engine.emu_stop()
 
     def read(self, address: int, size: int) -> bytes:
-        """`size` bytes at `address`."""
-        return bytes(self.engine.mem_read(address, size))
+        """`size` bytes at `address`; raises `EmulationError` where there is no memory."""
+        try:
+            return bytes(self.engine.mem_read(address, size))
+        except UcError as error:
+            raise EmulationError(f"no {size} bytes of memory at 0x{address:08x}") from error
 
     def write(self, address: int, data: bytes) -> None:
-        """Put `data` at `address`, whatever the region's permissions."""
-        self.engine.mem_write(address, data)
+        """Put `data` at `address`, whatever the region's permissions; raises `EmulationError`."""
+        try:
+            self.engine.mem_write(address, data)
+        except UcError as error:
+            raise EmulationError(f"no {len(data)} bytes of memory at 0x{address:08x}") from error
 
     def words(self, address: int, count: int) -> tuple[int, ...]:
         """`count` 32-bit words at `address`."""
@@ -214,12 +232,17 @@ class Machine:
         thumb = 1 if isa == "arm" else 0
         self.engine.reg_write(_RETURN[isa], stop | thumb)
         self._fault = ""
+        most = self.most_instructions
+        limit = _NO_LIMIT if most is None else self.instructions + most
+        self._counter.limit = limit
         try:
             self.engine.emu_start(function | thumb, stop)
         except UcError as error:
             raise EmulationError(
                 self._fault or f"{error} at 0x{self.program_counter():08x}"
             ) from error
+        if self.instructions >= limit:
+            raise EmulationError(f"has not returned after {most} instructions")
         if self.program_counter() & ~1 != stop:
             raise EmulationError(f"stopped at 0x{self.program_counter():08x} instead of returning")
         self._require_alignment()

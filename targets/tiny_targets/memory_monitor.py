@@ -59,6 +59,13 @@ class MemoryMonitor:
             if len(memory.ops) != len(function.commands) + 1:
                 raise InvalidModel(f"@{name} is not the function that the image was built from")
             self._memory[name] = memory
+        # What one function never reads, another may: all of it stays alive between calls.
+        self._state = sorted(
+            kept
+            for function in functions.values()
+            if not function.is_external
+            for kept in function_memory(function).state
+        )
         self._bases = {name: emulator.address_of(symbol) for name, symbol in _SYMBOLS.items()}
         self._garbage = _Garbage(schedule.arena_bytes + schedule.state_bytes) if poison else None
         self._watch = self._make_watch() if access else None
@@ -142,7 +149,7 @@ class MemoryMonitor:
         schedule = self.emulator.image.schedule
         dead = {
             ARENA: gaps(op.live, schedule.arena_bytes),
-            STATE: gaps(memory.state, schedule.state_bytes),
+            STATE: gaps(self._state, schedule.state_bytes),
         }
         for region, ranges in dead.items():
             for start, end in ranges:

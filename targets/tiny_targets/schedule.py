@@ -9,8 +9,8 @@ Addresses are (space, offset): the arena of activations and gradients, the state
 parameters, and the constants in flash. Nothing is allocated when it runs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -18,10 +18,11 @@ import numpy as np
 
 from tiny_dialect.attributes import to_array, to_list
 from tiny_dialect.bindings import ir
+from tiny_dialect.dialect import place_of
 from tiny_dialect.errors import InvalidModel
-from tiny_dialect.types import NUMPY_TYPES, element_name, shape_of, storage_bytes
+from tiny_dialect.types import NUMPY_TYPES, element_name, quantization, shape_of, storage_bytes
 from tiny_passes.streamed import is_streamed, ring_rows, steps_of
-from tiny_targets.input_stream import Stream, read_stream
+from tiny_targets.input_stream import Stream
 from tiny_targets.kernels import build_call
 from tiny_targets.kernels.kernel import Kernel, Scratch, Step, Table
 from tiny_targets.model_hash import model_hash
@@ -113,6 +114,9 @@ class Schedule:
     constants: bytes = b""
     model_hash: int = 0
     """Which network the trained state belongs to."""
+    input_scale: float = 1.0
+    input_zero_point: int = 0
+    """An input value is `real / scale + zero point`, rounded and clamped."""
 
     def manifest(self) -> dict[str, Any]:
         """What a reader of the image needs, as JSON values: places and commands, no constants."""
@@ -124,50 +128,6 @@ class Schedule:
             "state_bytes": self.state_bytes,
             "state": [asdict(buffer) for buffer in self.state],
         }
-
-    @staticmethod
-    def from_manifest(record: Mapping[str, Any]) -> "Schedule":
-        """The schedule of a manifest, without kernels and constants."""
-        functions = [_read_function(item) for item in record["functions"]]
-        return Schedule(
-            model=record["model"],
-            functions={function.name: function for function in functions},
-            arena_bytes=record["arena_bytes"],
-            arena_lower_bound_bytes=record["arena_lower_bound_bytes"],
-            state_bytes=record["state_bytes"],
-            state=tuple(_read_buffer(item) for item in record["state"]),
-        )
-
-
-def _read_buffer(record: Mapping[str, Any]) -> Buffer:
-    return Buffer(
-        name=record["name"],
-        space=record["space"],
-        offset=record["offset"],
-        shape=tuple(record["shape"]),
-        element=record["element"],
-    )
-
-
-def _read_function(record: Mapping[str, Any]) -> Function:
-    return Function(
-        name=record["name"],
-        arguments=tuple(_read_buffer(item) for item in record["arguments"]),
-        results=tuple(_read_buffer(item) for item in record["results"]),
-        commands=tuple(
-            Command(
-                item["op"],
-                item["layer"],
-                item["kernel"],
-                tuple((space, offset) for space, offset in item["bindings"]),
-                tuple(_read_buffer(buffer) for buffer in item["results"]),
-                tuple(item["constant_bytes"]),
-            )
-            for item in record["commands"]
-        ),
-        peak=record["peak"],
-        stream=read_stream(record["stream"]),
-    )
 
 
 @dataclass
@@ -188,7 +148,7 @@ class _Constants:
 
 @dataclass
 class _Builder:
-    target: Target
+    target: Target | None
     constants: _Constants = field(default_factory=_Constants)
     kernels: dict[str, Kernel] = field(default_factory=dict)
     ordinals: dict[str, int] = field(default_factory=dict)
@@ -229,11 +189,7 @@ class _Builder:
         if "trained" not in op.attributes:
             return
         symbol = op.attributes["symbol"].value
-        if "tiny.state_offset" not in op.attributes:
-            raise InvalidModel(
-                f"parameter {symbol} has no tiny.state_offset; run tiny-plan-memory", _where(op)
-            )
-        place = _buffer(symbol, STATE, op.attributes["tiny.state_offset"].value, op.results[0])
+        place = _buffer(symbol, STATE, _integer(op, "tiny.state_offset"), op.results[0])
         if self.state.setdefault(symbol, place) != place:
             raise InvalidModel(f"parameter {symbol} has two places in the state", _where(op))
         if not any(entry.state_offset == place.offset for entry in self.initializers):
@@ -253,6 +209,7 @@ class _Builder:
         return Initializer(kind, offset, self.constants.place(content), count)
 
     def _command(self, op: Any, argument_offsets: Sequence[int]) -> Command:
+        assert self.target is not None
         call = build_call(op, self.target)
         if len(call.arguments) > MAX_BINDINGS + (call.kernel.steps > 1):
             raise InvalidModel(
@@ -270,17 +227,21 @@ class _Builder:
                 bindings.append((ARENA, _integer(op, "tiny.scratch_offset") + argument.offset))
             else:
                 bindings.append(self._place(argument, argument_offsets))
-        results = tuple(
-            _buffer(f"result{i}", *self._place(result, argument_offsets), result)
-            for i, result in enumerate(op.results)
-        )
-        kind = op.name.removeprefix("tiny.")
         sizes = tuple(
             argument.array.nbytes if isinstance(argument, Table) else storage_bytes(argument)
             for argument, (space, _) in zip(memory, bindings, strict=True)
             if space == CONSTANTS
         )
-        return Command(kind, _layer(op), ordinal, tuple(bindings), results, sizes)
+        outline = self._outline(op, argument_offsets)
+        return replace(outline, kernel=ordinal, bindings=tuple(bindings), constant_bytes=sizes)
+
+    def _outline(self, op: Any, argument_offsets: Sequence[int]) -> Command:
+        """A command without its kernel and what that is given."""
+        results = tuple(
+            _buffer(f"result{i}", *self._place(result, argument_offsets), result)
+            for i, result in enumerate(op.results)
+        )
+        return Command(op.name.removeprefix("tiny."), _layer(op), 0, (), results)
 
     def _place(self, value: Any, argument_offsets: Sequence[int]) -> tuple[int, int]:
         """(space, offset) of a value of the function."""
@@ -294,6 +255,13 @@ class _Builder:
             return STATE, _integer(owner, "tiny.state_offset")
         content = np.ascontiguousarray(to_array(owner.attributes["value"])).tobytes()
         return CONSTANTS, self.constants.place(content)
+
+
+class _OutlineBuilder(_Builder):
+    """Builds commands without kernels."""
+
+    def _command(self, op: Any, argument_offsets: Sequence[int]) -> Command:
+        return self._outline(op, argument_offsets)
 
 
 def _is_int8(value: np.ndarray) -> bool:
@@ -331,11 +299,15 @@ def _layer(op: Any) -> str:
 
 
 def _where(op: Any) -> str:
-    return _layer(op) or str(op.location)
+    return _layer(op) or place_of(op.location)
+
+
+def _holds(op: Any, name: str, kind: type) -> bool:
+    return name in op.attributes and isinstance(op.attributes[name], kind)
 
 
 def _integers(op: Any, name: str, count: int) -> list[int]:
-    values = to_list(op.attributes[name]) if name in op.attributes else []
+    values = to_list(op.attributes[name]) if _holds(op, name, ir.DenseI64ArrayAttr) else []
     if len(values) != count:
         raise InvalidModel(
             f"{op.name} needs {count} {name}, has {len(values)}; run tiny-plan-memory", _where(op)
@@ -344,14 +316,16 @@ def _integers(op: Any, name: str, count: int) -> list[int]:
 
 
 def _integer(op: Any, name: str) -> int:
-    if name not in op.attributes:
+    if not _holds(op, name, ir.IntegerAttr):
         raise InvalidModel(f"{op.name} has no {name}; run tiny-plan-memory", _where(op))
     return int(op.attributes[name].value)
 
 
 def _functions(module: Any) -> Iterator[Any]:
     for op in module.body.operations:
-        if op.operation.name == "func.func" and op.name.value in _FUNCTIONS:
+        if op.operation.name != "func.func" or op.name.value not in _FUNCTIONS:
+            continue
+        if not op.is_external:
             yield op
 
 
@@ -361,7 +335,18 @@ def build_schedule(module: Any, target: Target) -> Schedule:
     Raises `InvalidModel` where the module holds no `@infer` or `@train_step`, an op has no place in
     memory, or an op has no kernel.
     """
-    builder = _Builder(target)
+    return _build(module, _Builder(target))
+
+
+def outline(module: Any) -> Schedule:
+    """What of the schedule of a `planned` module follows from the module alone, at once.
+
+    Commands have neither kernels nor bindings. Raises `InvalidModel` as `build_schedule` does.
+    """
+    return _build(module, _OutlineBuilder(None))
+
+
+def _build(module: Any, builder: _Builder) -> Schedule:
     functions = {op.name.value: op for op in _functions(module)}
     if not functions:
         raise InvalidModel("the module has neither @infer nor @train_step")
@@ -371,6 +356,8 @@ def build_schedule(module: Any, target: Target) -> Schedule:
         (op.attributes["tiny.model"].value for op in operations if "tiny.model" in op.attributes),
         "",
     )
+    main = functions.get("infer") or functions["train_step"]
+    scale, zero_point = quantization(main.body.blocks[0].arguments[0])
     return Schedule(
         model=model or "model",
         functions=built,
@@ -383,5 +370,7 @@ def build_schedule(module: Any, target: Target) -> Schedule:
         initializers=tuple(builder.initializers),
         kernels=tuple(builder.kernels.values()),
         constants=bytes(builder.constants.data),
-        model_hash=model_hash(functions.get("infer") or functions["train_step"]),
+        model_hash=model_hash(main),
+        input_scale=scale,
+        input_zero_point=zero_point,
     )

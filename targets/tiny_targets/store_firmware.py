@@ -11,7 +11,15 @@ from pathlib import Path
 from tiny_dialect.errors import DoesNotFit, InvalidOption, TinyError
 from tiny_targets.boards import Board, Programming
 from tiny_targets.c_source import c_name
-from tiny_targets.firmware import Image, entry_point, load_image, measure, runtime_text
+from tiny_targets.firmware import (
+    MANIFEST,
+    Image,
+    entry_point,
+    load_image,
+    measure,
+    runtime_text,
+)
+from tiny_targets.manifest_reader import read_manifest
 from tiny_targets.toolchain import compile_object, link
 
 CONTROLLER = 0x5FFF0000
@@ -91,8 +99,8 @@ def region_base(board: Board, page_count: int) -> int:
 def build_store_firmware(folder: Path, page_count: int) -> Image:
     """The image of a folder of `tiny-compile` with a store in the last `page_count` pages of flash.
 
-    Raises `TinyError` where the folder lacks a file and `DoesNotFit` where code and store do not
-    fit the flash together.
+    Raises `TinyError` where the folder lacks a file or one is damaged, and `DoesNotFit` where code
+    and store do not fit the flash together.
     """
     image = load_image(folder)
     if "train_step" not in image.schedule.functions:
@@ -102,6 +110,9 @@ def build_store_firmware(folder: Path, page_count: int) -> Image:
     missing = {"device.c", "kernels.o", "firmware.ld", f"{prefix}.c"} - set(files)
     if missing:
         raise TinyError(f"lacks {', '.join(sorted(missing))}; run tiny-compile again", str(folder))
+    manifest = read_manifest(folder / MANIFEST, ())
+    for name in sorted(set(files) & set(manifest.outputs)):
+        manifest.require_described(folder / name, files[name])
     for name in ("tiny_store.h", "tiny_state.h", "tiny_runtime.h"):
         files[name] = runtime_text(name).encode()
     own = {name: data for name, data in files.items() if name.endswith((".h", ".c", ".bin"))}

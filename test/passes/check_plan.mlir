@@ -34,6 +34,16 @@ func.func @infer(%x: !q) -> (!q, !q) attributes {tiny.arena_bytes = 16 : i64, ti
 
 // -----
 
+// Nor one that is spread over more pixels, though their bytes are as many: it is read for each.
+
+func.func @infer(%g: tensor<1x1x1x4xi16>, %h: tensor<2xi32>) -> tensor<1x1x2x4xi8> attributes {tiny.arena_bytes = 24 : i64, tiny.arena_lower_bound_bytes = 24 : i64, tiny.argument_offsets = array<i64: 0, 8>, tiny.state_bytes = 0 : i64} {
+  // expected-error@+1 {{result 0 of tiny.normalize_gradient overwrites argument 0, which is still needed}}
+  %x, %xh = "tiny.normalize_gradient"(%g, %h) {bits = 8 : i64, multipliers = dense<1> : tensor<1xi16>, operandSegmentSizes = array<i32: 1, 1, 0>, overshoot = 0 : i64, scale = 0 : i64, tiny.offsets = array<i64: 0, 16>} : (tensor<1x1x1x4xi16>, tensor<2xi32>) -> (tensor<1x1x2x4xi8>, tensor<2xi32>)
+  return %x : tensor<1x1x2x4xi8>
+}
+
+// -----
+
 // A mask of 4 channels takes a byte a pixel; at 6 it is not aligned.
 
 !q = tensor<1x1x2x4x!quant.uniform<i8:f32, 5.000000e-01:0>>

@@ -12,6 +12,21 @@ func.func @train_step(%x: tensor<1x1x1x2x!quant.uniform<i8:f32, 0.5>>, %label: t
 
 // -----
 
+// The derivative of an op of the user's own, such as a negation.
+
+func.func @train_step(%x: tensor<1x2x2x1x!quant.uniform<i8:f32, 0.5>>, %q: tensor<1x1x1x1x!quant.uniform<i8:f32, 0.5>>, %label: tensor<i32>, %rate: tensor<f32>) {
+  %w = "tiny.parameter"() {symbol = "w", trained, value = dense<1> : tensor<1x1x1x1xi16>} : () -> tensor<1x1x1x1xi16>
+  %logits = "tiny.dequantize"(%q) : (tensor<1x1x1x1x!quant.uniform<i8:f32, 0.5>>) -> tensor<1x1x1x1xf32>
+  %gl = "tiny.softmax_cross_entropy_grad"(%logits, %label) : (tensor<1x1x1x1xf32>, tensor<i32>) -> tensor<1x1x1x1xf32>
+  %gy = "tiny.global_average_pool_grad"(%gl) : (tensor<1x1x1x1xf32>) -> tensor<1x2x2x1xf32>
+  // expected-error@+1 {{multiplies a gradient by -0.5; integer gradients take positive factors; use --gradients float32}}
+  %g = "tiny.scale_gradient"(%gy) {factor = -0.5 : f32, layer = "mine", operandSegmentSizes = array<i32: 1, 0>} : (tensor<1x2x2x1xf32>) -> tensor<1x2x2x1xf32>
+  "tiny.conv2d_weight_update"(%w, %x, %g, %rate) {factors = dense<1.0> : tensor<1xf32>, groups = 1 : i64, layer = "a", pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<1x1x1x1xi16>, tensor<1x2x2x1x!quant.uniform<i8:f32, 0.5>>, tensor<1x2x2x1xf32>, tensor<f32>) -> ()
+  return
+}
+
+// -----
+
 func.func @train_step(%logits: tensor<1x2xf32>, %label: tensor<i32>) {
   // expected-error@+1 {{expects logits of a tiny.linear or a tiny.dequantize}}
   %g = "tiny.softmax_cross_entropy_grad"(%logits, %label) : (tensor<1x2xf32>, tensor<i32>) -> tensor<1x2xf32>

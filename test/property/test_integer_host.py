@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from test_host_equals_semantics import Bench, Layer, check, random_layer, split, stored_values
+from host_bench import Bench, Layer, check, random_layer, split, stored_values
 
 from tiny_dialect import ops, types
 from tiny_dialect.attributes import dense, integer, integers

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from host_bench import Bench, random_layer
 from hypothesis import given
 from hypothesis import strategies as st
-from test_host_equals_semantics import Bench, random_layer
 from test_integer_host import (
     add_byte_updates,
     add_gathered_depthwise_update,

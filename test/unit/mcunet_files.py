@@ -6,31 +6,7 @@ import zipfile
 
 import numpy as np
 
-
-def conv(rng, channels, size, kernel=(1, 1), stride=1, depthwise=False, scales=(0.05, 0.07)):
-    """A convolution dict: `channels` (in, out), `size` (in_shape, out_shape)."""
-    groups = channels[0] if depthwise else 1
-    shape = (channels[1], channels[0] // groups, *kernel)
-    return {
-        "in_channel": channels[0],
-        "in_shape": size[0],
-        "out_channel": channels[1],
-        "out_shape": size[1],
-        "kernel_size": kernel,
-        "stride": stride,
-        "groups": groups,
-        "depthwise": depthwise,
-        "act": None,
-        "params": {
-            "weight": rng.integers(-127, 128, shape).astype(np.int8),
-            "bias": rng.integers(-500, 500, channels[1]).astype(np.int32),
-            "w_scales": rng.uniform(0.001, 0.01, channels[1]).astype(np.float32),
-            "x_scale": scales[0],
-            "x_zero": 3,
-            "y_scale": scales[1],
-            "y_zero": 3,
-        },
-    }
+from tiny_pipelines.fuzzing.mcunet_writer import convolution as conv
 
 
 def network(seed=0):

@@ -7,8 +7,8 @@ import pytest
 from tiny_dialect.bindings import ir
 from tiny_passes.graph import functions
 from tiny_passes.registry import run_pipeline
-from tiny_pipelines.arena_ladder import arena_ladder
 from tiny_pipelines.frontends import import_model
+from tiny_pipelines.memory_reports.arena_ladder import arena_ladder
 from tiny_pipelines.training import TrainingOptions
 
 SECONDS = 20

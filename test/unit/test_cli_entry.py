@@ -6,11 +6,15 @@ import stat
 import subprocess
 import sys
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from tiny_dialect.errors import InvalidModel, InvalidOption
 from tiny_pipelines.cli import entry
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def run(command, *arguments):
@@ -126,6 +130,25 @@ def test_an_output_folder_is_made_on_success_and_merged_into_an_existing_one(tmp
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_folders_above_an_output_folder_are_made_on_success_only(tmp_path):
+    deep = tmp_path / "build" / "today" / "out"
+    with pytest.raises(InvalidModel), entry.output_folder(str(deep)) as folder:
+        (folder / "half.c").write_text("half")
+        raise InvalidModel("no")
+    assert list(tmp_path.iterdir()) == []
+    with entry.output_folder(str(deep)) as folder:
+        (folder / "a.c").write_text("whole")
+    entry.write_folder(str(deep.parent / "package"), {"src/a.c": b"whole"}, "src/a.c")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(path.relative_to(deep.parent).as_posix() for path in files) == [
+        "out/a.c",
+        "package/src/a.c",
+    ]
+    for refused in (deep / "a.c", deep / "a.c" / "below" / "it"):
+        with pytest.raises(InvalidOption, match="is a file"), entry.output_folder(str(refused)):
+            pass
+
+
 def test_an_output_folder_of_a_failed_command_does_not_exist(tmp_path):
     with pytest.raises(InvalidModel), entry.output_folder(str(tmp_path / "out")) as folder:
         (folder / "half.c").write_text("half")
@@ -171,10 +194,36 @@ def test_progress_speaks_only_of_slow_steps(monkeypatch, capsys):
     assert err.splitlines()[1].startswith("slow: 0.")
 
 
-def test_the_plumbing_and_the_importer_start_without_heavy_imports():
+SCRIPTS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
+HEAVY = ("numpy", "torch", "torch_mlir", "mlir", "iree", "unicorn", "onnx", "elftools", "ortools")
+HELP_SECONDS = 0.3
+
+
+def cpu_seconds(command):
+    """The least CPU time of a few runs, and what the last one said to stderr."""
+    spent = []
+    for _ in range(3):
+        before = os.times()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        after = os.times()
+        spent.append(
+            after.children_user + after.children_system
+            - before.children_user - before.children_system
+        )  # fmt: skip
+    return min(spent), done.stderr
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_command_shows_its_help_at_once(name):
+    module = SCRIPTS[name].split(":")[0]
+    # `--help` of a drop-in for iree-compile is that of iree-compile.
+    option = "--tiny-help" if name == "tiny-iree-compile" else "--help"
     program = (
-        "import sys; import tiny_pipelines.cli.tiny_import; "
-        "print([m for m in ('numpy', 'torch_mlir', 'mlir', 'iree') if m in sys.modules])"
+        f"import sys; sys.argv[1:] = [{option!r}]; from {module} import main; sys.exit(main())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "[]\n", done.stderr
+    bare, _ = cpu_seconds([sys.executable, "-c", ""])
+    spent, said = cpu_seconds([sys.executable, "-X", "importtime", "-c", program])
+    loaded = {line.split("|")[-1].strip() for line in said.splitlines() if "import time:" in line}
+    assert module in loaded
+    assert not loaded & set(HEAVY)
+    assert spent - bare <= HELP_SECONDS

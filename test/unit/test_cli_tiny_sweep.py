@@ -2,8 +2,8 @@
 
 import json
 
-from tiny_pipelines import memory_sweep
 from tiny_pipelines.cli import tiny_sweep
+from tiny_pipelines.memory_reports import sweep as memory_sweep
 
 
 def test_a_sweep_says_what_fits_and_goes_on_where_it_stopped(

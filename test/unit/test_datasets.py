@@ -60,6 +60,10 @@ def test_one_pair_is_split_at_the_last_fifth(tmp_path):
         ({"x": IMAGES, "y": LABELS[:9]}, "expected 10 labels"),
         ({"x": IMAGES, "y": np.eye(10, dtype=int)}, "one for each sample"),
         ({"x": IMAGES, "y": LABELS - 1}, "negative label -1"),
+        (
+            {"x": IMAGES, "y": LABELS.astype(np.uint64) + np.uint64(1 << 63)},
+            "label 9223372036854775811, at",
+        ),
         ({"x": IMAGES[:1], "y": LABELS[:1]}, "at least two samples"),
         ({"x": np.array([{}] * 4), "y": LABELS[:4]}, "not a readable .npz"),
     ],
@@ -98,7 +102,9 @@ def test_a_single_array_and_a_label_too_many(tmp_path):
         load_dataset(path)
     data = load_dataset(saved(tmp_path, x=IMAGES, y=LABELS))
     data.require_classes(4)
-    with pytest.raises(InvalidData, match="has label 3, but the model has 3 classes"):
+    with pytest.raises(
+        InvalidData, match="has label 3, but the model has 3 classes, labels 0 to 2; "
+    ):
         data.require_classes(3)
 
 
@@ -165,6 +171,114 @@ def test_values_that_are_no_pixels():
     np.testing.assert_array_equal(signal.apply(stored)[0], stored)
     with pytest.raises(InvalidData, match=r"\[5, 2\] do not fit the model's \[1, 1, 6, 2\]"):
         signal.apply(real[:5])
+
+
+# Channels last, of a model that takes [1, 4, 5, 3], and a signal of [1, 1, 6, 2].
+IMAGE = np.arange(60, dtype=np.int8).reshape(4, 5, 3)
+SIGNAL = np.arange(12, dtype=np.int8).reshape(6, 2)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.float32])
+@pytest.mark.parametrize(
+    ("model", "whole", "stored"),
+    [
+        ((4, 5, 3), IMAGE, IMAGE),
+        ((4, 5, 3), IMAGE, IMAGE[None]),
+        ((4, 5, 3), IMAGE, IMAGE.transpose(2, 0, 1)),
+        ((4, 5, 3), IMAGE, IMAGE.transpose(2, 0, 1)[None]),
+        ((1, 6, 2), SIGNAL[None], SIGNAL),
+        ((1, 6, 2), SIGNAL[None], SIGNAL.T),
+        ((1, 6, 2), SIGNAL[None], SIGNAL.T[:, None]),
+        ((6, 1, 2), SIGNAL[:, None], SIGNAL.T),
+        ((4, 5, 1), IMAGE[..., :1], IMAGE[None, ..., 0]),
+        ((4, 5, 1), IMAGE[..., :1], IMAGE[..., 0].ravel()),
+        ((1, 1, 12), SIGNAL.reshape(1, 1, 12), SIGNAL.reshape(12, 1, 1)),
+        # As many samples as channels: only the axis of length 1 tells.
+        ((1, 3, 3), IMAGE[:1, :3], IMAGE[:1, :3]),
+        ((1, 3, 3), IMAGE[:1, :3], IMAGE[:1, :3].transpose(2, 0, 1)),
+    ],
+)
+def test_channels_first_are_moved_where_the_shape_tells(kind, model, whole, stored):
+    taken = Preprocessing(*model, 1.0, 0).apply(stored.astype(kind))
+    np.testing.assert_array_equal(taken[0], whole)
+    assert taken.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [((3, 3, 3), (3, 3, 3)), ((1, 3, 3), (3, 3)), ((4, 5, 3), (60,))],
+)
+def test_a_shape_that_fits_in_two_ways_needs_a_layout(model, shape):
+    values = np.arange(np.prod(model), dtype=np.int8).reshape(shape)
+    last = Preprocessing(*model, 1.0, 0, layout="channels_last").apply(values)
+    np.testing.assert_array_equal(last[0], values.reshape(model))
+    first = Preprocessing(*model, 1.0, 0, layout="channels_first")
+    with pytest.raises(InvalidData, match="with channels first as well as last; add an array"):
+        Preprocessing(*model, 1.0, 0).apply(values)
+    moved = values.reshape(model[2], *model[:2]).transpose(1, 2, 0)
+    np.testing.assert_array_equal(first.apply(values)[0], moved)
+
+
+@pytest.mark.parametrize(
+    ("channels", "shape"), [(1, (5, 4)), (3, (3, 5, 4)), (3, (5, 4, 3)), (3, (20, 3)), (1, (2, 10))]
+)
+def test_other_axes_are_refused(channels, shape):
+    with pytest.raises(InvalidData, match="do not fit the model's"):
+        Preprocessing(4, 5, channels, 1.0, 0).apply(np.zeros(shape, np.float32))
+
+
+def test_a_layout_that_the_shape_contradicts():
+    model = Preprocessing(4, 5, 3, 1.0, 0, layout="channels_first")
+    with pytest.raises(InvalidData, match=r"\[1, 4, 5, 3\] with channels first;"):
+        model.apply(IMAGE)
+
+
+def test_images_with_channels_first():
+    model = Preprocessing(4, 5, 3, 1 / 127.5, 0)
+    expected = model.apply(IMAGES[0])
+    np.testing.assert_array_equal(model.apply(IMAGES[0].transpose(2, 0, 1)), expected)
+    # Rows of three pixels are rows where the last axis can be channels.
+    odd = IMAGES[0, :3]
+    np.testing.assert_array_equal(model.apply(odd)[0, 0], expected[0, 0])
+    first = Preprocessing(4, 5, 3, 1 / 127.5, 0, layout="channels_first")
+    assert (first.apply(odd) != model.apply(odd)).any()
+    grey = Preprocessing(4, 5, 1, 1 / 127.5, 0)
+    plane = IMAGES[0, :, :, 0]
+    np.testing.assert_array_equal(grey.apply(plane[None]), grey.apply(plane))
+
+
+def test_a_data_set_says_its_layout(tmp_path):
+    cubes = np.zeros((10, 3, 3, 3), np.float32)
+    assert load_dataset(saved(tmp_path, x=cubes, y=LABELS)).layout is None
+    data = load_dataset(saved(tmp_path, x=cubes, y=LABELS, layout=np.array("channels_first")))
+    assert data.layout == "channels_first"
+    for wrong in (np.array("NCHW"), np.array(3), np.array(["channels_first"] * 2)):
+        path = saved(tmp_path, x=cubes, y=LABELS, layout=wrong)
+        with pytest.raises(InvalidData, match=r"npz:layout: expected channels_last or channels_f"):
+            load_dataset(path)
+
+
+def test_samples_that_do_not_fit_name_their_file(tmp_path):
+    from tiny_dialect.dialect import new_context, parse_module
+    from tiny_passes.graph import find_function
+
+    text = (
+        "func.func @infer(%x: tensor<1x3x3x3x!quant.uniform<i8:f32, 0.5:3>>)"
+        " -> tensor<1x3x3x3x!quant.uniform<i8:f32, 0.5:3>> {"
+        " return %x : tensor<1x3x3x3x!quant.uniform<i8:f32, 0.5:3>> }"
+    )
+    cubes = np.arange(270, dtype=np.float32).reshape(10, 3, 3, 3) % 50
+    path = saved(tmp_path, x=cubes, y=LABELS)
+    with new_context():
+        module = parse_module(text.encode(), "cube.mlir")
+        function = find_function(module, "infer")
+        with pytest.raises(InvalidData, match=r"set\.npz: samples of shape \[3, 3, 3\] fit"):
+            load_dataset(path).preprocessing_for(function)
+        layout = np.array("channels_first")
+        data = load_dataset(saved(tmp_path, x=cubes, y=LABELS, layout=layout))
+        got = data.preprocessing_for(function).apply(cubes[0])
+    expected = np.clip(cubes[0].transpose(1, 2, 0) / 0.5 + 3, -128, 127)
+    np.testing.assert_array_equal(got[0], expected)
 
 
 def test_every_epoch_is_a_new_seeded_order():

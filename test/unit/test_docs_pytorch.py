@@ -21,7 +21,7 @@ def test_every_snippet_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     snippets = SNIPPET.findall(PAGE.read_text("utf-8"))
-    assert [kind for kind, _ in snippets] == ["python", "sh", "python", "python", "sh"]
+    assert [kind for kind, _ in snippets] == ["python", "sh", "python", "python", "python", "sh"]
     for kind, text in snippets:
         if kind == "python":
             exec(compile(text, str(PAGE), "exec"), names)

@@ -64,6 +64,8 @@ def test_without_or_tools_the_command_says_what_to_install(monkeypatch):
         search_plan(forked(), seconds=1)
     with pytest.raises(InvalidOption, match="positive number of seconds"):
         search_plan(forked(), seconds=0)
+    with pytest.raises(InvalidOption, match="got nan"):
+        search_plan(forked(), seconds=float("nan"))
 
 
 def test_eviction_packs_what_placing_in_order_does_not():

@@ -81,7 +81,8 @@ def test_rates_of_a_plan():
     assert cosine.rate_at(50, 100) == pytest.approx(0.25)
     assert 0 < cosine.rate_at(99, 100) < 0.001
     assert TrainingPlan(rate=0.5, schedule="constant").rate_at(99, 100) == 0.5
-    for wrong in ({"epochs": -1}, {"rate": float("nan")}, {"rate": -1.0}, {"schedule": "linear"}):
+    rates = ({"rate": rate} for rate in (float("nan"), -1.0, 1e39, 1e-40))
+    for wrong in ({"epochs": -1}, {"seed": -1}, {"schedule": "linear"}, *rates):
         with pytest.raises(InvalidOption):
             TrainingPlan(**wrong)
 

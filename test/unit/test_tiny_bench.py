@@ -6,9 +6,9 @@ import re
 import pytest
 
 from tiny_dialect.errors import InvalidOption
-from tiny_pipelines.baselines import read_baseline
-from tiny_pipelines.benchmark import OpCost
-from tiny_pipelines.benchmark_suite import TOTALS_FILE, read_suite
+from tiny_pipelines.benchmarks.baselines import read_baseline
+from tiny_pipelines.benchmarks.benchmark import OpCost
+from tiny_pipelines.benchmarks.suite import TOTALS_FILE, read_suite
 from tiny_pipelines.cli import tiny_bench
 
 PEERS = """layer,kind,shape,macs,FAST_insns,SLOW_insns
@@ -148,7 +148,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, text, complaint):
         ([], "name either a MODEL, a --suite FILE"),
         (["model.pkl", "--check"], "go with --suite"),
         (["--suite", "bench/suite.json", "--only", "x"], "no case x; has digits"),
-        (["--suite", "pyproject.toml"], "not a suite of benchmarks"),
+        (["--suite", "pyproject.toml"], "is not JSON"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(

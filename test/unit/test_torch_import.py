@@ -270,7 +270,7 @@ def test_trains_on_the_core_as_the_semantics_say(
     options = ("--target", target, "--scheme", "full", "--gradients", gradients)
     compiled(output, tmp_path / "out", capsys, *options)
     result = ran(tmp_path / "out", tmp_path / "data.npz", capsys, "--steps", "2", "--check")
-    assert result["check"]["integer_values"] > 1000
+    assert result["check"]["device"]["integers"] > 1000
     assert result["check"]["passed"], json.dumps(result["check"])
 
 

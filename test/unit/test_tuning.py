@@ -8,8 +8,8 @@ from kernel_cases import Geometry, conv2d
 
 from tiny_dialect.attributes import integers
 from tiny_dialect.errors import InvalidModel
+from tiny_pipelines.benchmarks.tuning import cheapest, forms_of, measure
 from tiny_pipelines.cli import tiny_bench
-from tiny_pipelines.tuning import cheapest, forms_of, measure
 from tiny_targets.kernels.blocked_forms import blocked_form
 from tiny_targets.kernels.blocking import (
     BLOCKING,

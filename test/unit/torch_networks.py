@@ -123,6 +123,43 @@ def train(model, x, y, epochs, rate=2e-3, batch=64):
     return model.eval()
 
 
+def train_on_photos(x, y, epochs, rate=4e-3, batch=32):
+    """MobileNetV2 0.35 for photos of 32 by 32 [N, 3, 32, 32]: mirrored, moved by up to 3 pixels.
+
+    The first stride is 1, so that the last blocks still see an image.
+    """
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    model = MobileNetV2()
+    model.features[0][0].stride = (1, 1)
+    model = model.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rate, total_steps=epochs * (len(x) // batch), pct_start=0.2
+    )
+    x, y = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
+    for _ in range(epochs):
+        order = torch.randperm(len(x), generator=generator)
+        for start in range(0, len(x) - batch + 1, batch):
+            chosen = order[start : start + batch]
+            optimizer.zero_grad()
+            shown = _mirrored_and_moved(x[chosen], generator)
+            nn.functional.cross_entropy(model(shown), y[chosen]).backward()
+            optimizer.step()
+            schedule.step()
+    return model.to(memory_format=torch.contiguous_format).eval()
+
+
+def _mirrored_and_moved(x, generator, most=3):
+    mirrored = torch.rand(len(x), generator=generator) < 0.5
+    x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+    down, right = (int(n) for n in torch.randint(0, 2 * most + 1, (2,), generator=generator))
+    height, width = x.shape[2:]
+    x = nn.functional.pad(x, (most, most, most, most))
+    x = x[:, :, down : down + height, right : right + width]
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def logits(model, x):
     """The module's float results."""
     with torch.no_grad():

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiny_dialect.op_functions import functions_of_ops
 from tiny_dialect.semantics import (
     backward,
     forward,
@@ -22,58 +23,9 @@ Array = NDArray[Any]
 State = dict[str, Array]
 Observer = Callable[[Any, list[Array]], None]
 
-_MEANING: dict[str, Callable[..., list[Array]]] = {
-    f"tiny.{function.__name__}": function
-    for function in (
-        forward.parameter,
-        forward.conv2d,
-        forward.add,
-        forward.global_average_pool,
-        forward.gather_channels,
-        forward.dequantize,
-        forward.linear,
-        forward.softmax_cross_entropy,
-        backward.softmax_cross_entropy_grad,
-        backward.linear_input_grad,
-        backward.linear_weight_grad,
-        backward.scale_gradient,
-        backward.add_gradients,
-        backward.global_average_pool_grad,
-        backward.conv2d_input_grad,
-        backward.conv2d_weight_grad,
-        backward.bias_grad,
-        update.apply_update,
-        update.conv2d_weight_update,
-        update.bias_update,
-        update.linear_weight_update,
-        update.stochastic_update,
-        update.stochastic_conv2d_weight_update,
-        update.advance_counter,
-        update.clear,
-        pooling.max_pool2d,
-        pooling.average_pool2d,
-        pooling.mean,
-        pooling.max_pool2d_grad,
-        pooling.average_pool2d_grad,
-        pooling.integer_pool2d_grad,
-        layout.requantize,
-        layout.pad,
-        layout.reshape,
-        integer_backward.normalize_gradient,
-        integer_backward.integer_add_gradients,
-        integer_backward.integer_conv2d_input_grad,
-        integer_update.integer_conv2d_weight_update,
-        integer_update.integer_stochastic_conv2d_weight_update,
-        integer_update.integer_bias_update,
-        integer_update.integer_linear_weight_update,
-        integer_head.dequantize_fixed,
-        integer_head.fixed_to_float,
-        integer_head.integer_linear,
-        integer_head.integer_linear_input_grad,
-        integer_head.integer_softmax_cross_entropy,
-        integer_head.integer_softmax_cross_entropy_grad,
-    )
-}
+_MEANING: dict[str, Callable[..., list[Array]]] = functions_of_ops(
+    forward, backward, update, pooling, layout, integer_backward, integer_update, integer_head
+)
 
 
 def register_meaning(name: str, function: Callable[..., list[Array]]) -> None:

@@ -10,11 +10,13 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from tiny_dialect.errors import TinyError
+from tiny_pipelines.accuracy.experiments import Places, experiments_of
 from tiny_pipelines.accuracy.study import Row, Study
 from tiny_pipelines.rate_proposal import TIE
 
@@ -106,14 +108,14 @@ class Results:
 
 def run_study(
     study: Study,
-    files: Path,
+    places: Places,
     folder: Path,
     *,
     jobs: int = 1,
     only: Iterable[str] = (),
     tell: Callable[[str], None] = print,
 ) -> Results:
-    """Make every missing run of `study`, `jobs` at a time; paths in it are relative to `files`.
+    """Make every missing run of `study`, `jobs` at a time, from models and data in `places`.
 
     `only` names the rows wanted, none for all. Raises the first error of a run; what was finished
     by then stays in `folder`.
@@ -123,6 +125,7 @@ def run_study(
     wanted = [study.row(name) for name in only] or list(study.rows)
     waiting = [("rate", study.rated(row)) for row in wanted] + [("seeds", row) for row in wanted]
     waiting = list(dict.fromkeys(waiting))
+    _require_torch(results, wanted)
     running: set[Future[None]] = set()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         while waiting or running:
@@ -130,7 +133,7 @@ def run_study(
                 waiting.remove(step)
                 if runs := _runs(results, step):
                     tell(f"{step[1].name}: {len(runs)} {step[0]} to run, {len(waiting)} after it")
-                    running.add(pool.submit(_make_runs, results, files, runs))
+                    running.add(pool.submit(_make_runs, results, places, runs))
                 if len(running) >= jobs:
                     break
             if running:
@@ -138,6 +141,16 @@ def run_study(
                 for future in done:
                     future.result()
     return results
+
+
+def _require_torch(results: Results, rows: Iterable[Row]) -> None:
+    """Raise `RunFailed` at once, not after hours, where a row cannot be computed."""
+    for row in rows:
+        finished = results.rate(row) is not None and not results.missing(results.runs(row))
+        if row.arithmetic == "float" and not finished and find_spec("torch") is None:
+            raise RunFailed(
+                "needs PyTorch: pip install '.[torch]', or name the other rows by --rows", row.name
+            )
 
 
 def _startable(results: Results, waiting: list[tuple[str, Row]]) -> list[tuple[str, Row]]:
@@ -149,10 +162,8 @@ def _runs(results: Results, step: tuple[str, Row]) -> list[Run]:
     return results.missing(results.trials(row) if kind == "rate" else results.runs(row))
 
 
-def _make_runs(results: Results, files: Path, runs: list[Run]) -> None:
+def _make_runs(results: Results, places: Places, runs: list[Run]) -> None:
     """In a process of its own: runs of one row, which share what the frozen layers compute."""
-    from tiny_pipelines.accuracy.experiments import RowExperiments
-
-    experiments = RowExperiments(results.study, runs[0].row, files)
+    experiments = experiments_of(results.study, runs[0].row, places)
     for run in runs:
         results.keep(run, experiments.make(run.rate, run.seed, run.validation))

@@ -8,18 +8,30 @@
 
 A row has every option of a run. Its rate (for 256 images) is `rate`, or the best of `rates` on a
 validation split of the training images, or that of the row `rate_of`. `like` takes what is not
-said from another row, `defaults` from the study. `least` is the mean accuracy in percent that the
-row must reach, `within` the points it may lie below the row `rate_of`. Paths are relative to a
-folder that the caller names.
+said from another row, `defaults` from the study. `arithmetic` `float` is fine-tuning of the same
+network in full precision (PyTorch). `least` is the mean accuracy in percent that the row must
+reach, `within` the points it may lie below the row `rate_of`. Models and data are relative to a
+folder that the caller names, schemes to that or to the study.
+
+Under a table may stand a `grid`, which shows means again, side by side:
+
+    "grid": {"columns": ["float", "int8"], "lines": {"99kb": ["99kb, float", "99kb"]}}
+
+and what `tiny-search` found, from its `search.json`: `"search": "schemes/search.json"`.
 """
 
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tiny_dialect.errors import InvalidOption
 from tiny_targets.cache import digest
+
+Arithmetic = Literal["int8", "float"]
+
+_DEMANDS = ("rate", "rates", "rate_of", "least", "most", "within")
+_INTEGER_ONLY = ("update", "gradients", "rescaling")
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class Row:
     epochs: int = 1
     batch: int = 1
     warmup: float = 0.0
+    arithmetic: str = "int8"
     rate: float | None = None
     rates: tuple[float, ...] = ()
     rate_of: str | None = None
@@ -44,17 +57,28 @@ class Row:
 
     def settings(self) -> dict[str, Any]:
         """What decides the result of a run, apart from rate and seed."""
-        demands = ("name", "rate", "rates", "rate_of", "least", "most", "within")
-        return {key: value for key, value in asdict(self).items() if key not in demands}
+        idle = ("arithmetic",) if self.arithmetic == "int8" else _INTEGER_ONLY
+        skipped = ("name", *_DEMANDS, *idle)
+        return {key: value for key, value in asdict(self).items() if key not in skipped}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Means of rows, side by side: columns under titles, lines of names of rows (or "")."""
+
+    columns: tuple[str, ...]
+    lines: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table under a title, with a text above."""
+    """A table under a title, with a text above, a grid and the record of a search below."""
 
     title: str
     rows: tuple[Row, ...]
     text: str = ""
+    grid: Grid | None = None
+    search: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +98,10 @@ class Study:
     def rows(self) -> tuple[Row, ...]:
         """Every row, in order."""
         return tuple(row for section in self.sections for row in section.rows)
+
+    def beside(self, name: str) -> Path:
+        """A file beside the study."""
+        return Path(self.source).parent / name
 
     def row(self, name: str) -> Row:
         """The row of that name; raises `InvalidOption`."""
@@ -95,6 +123,9 @@ class Study:
     def identity(self, row: Row, **run: Any) -> str:
         """A key of one run: equal keys mean equal results."""
         common = {"data": self.data, "classes": self.classes, "limits": self.limits}
+        # What a scheme file beside the study says counts, not only its name.
+        if (scheme := self.beside(row.scheme)).is_file():
+            run["scheme_text"] = scheme.read_text("utf-8")
         return digest(json.dumps({**row.settings(), **common, **run}, sort_keys=True))[:16]
 
 
@@ -119,19 +150,38 @@ def _study(record: dict[str, Any], source: str) -> Study:
     sections: list[Section] = []
     for section in record.pop("sections"):
         rows = tuple(_row(row, defaults, known, source) for row in section["rows"])
-        sections.append(Section(section["title"], rows, _joined(section.get("text", ""))))
+        text, grid = _joined(section.get("text", "")), _grid(section.get("grid"))
+        sections.append(Section(section["title"], rows, text, grid, section.get("search")))
     record |= {"text": _joined(record.get("text", "")), "seeds": tuple(record["seeds"])}
     record["limits"] = tuple(record.get("limits", (None, None)))
     study = Study(**record, sections=tuple(sections), source=source)
     if not study.seeds:
         raise InvalidOption("expected at least one seed", source)
+    _require_consistent(study, source)
+    return study
+
+
+def _require_consistent(study: Study, source: str) -> None:
+    """Every row has one way to its rate, every grid names rows; raises `InvalidOption`."""
     for row in study.rows:
         rated = study.rated(row)
         if (rated.rate is None) == (not rated.rates):
             raise InvalidOption(f"row {rated.name!r}: expected one of rate and rates", source)
         if row.within is not None and row.rate_of is None:
             raise InvalidOption(f"row {row.name!r}: within needs rate_of", source)
-    return study
+    for grid in (section.grid for section in study.sections if section.grid is not None):
+        for line, names in grid.lines.items():
+            if len(names) != len(grid.columns):
+                raise InvalidOption(f"line {line!r} of a grid has {len(names)} rows", source)
+            for name in filter(None, names):
+                study.row(name)
+
+
+def _grid(record: dict[str, Any] | None) -> Grid | None:
+    if record is None:
+        return None
+    lines = {title: tuple(names) for title, names in record["lines"].items()}
+    return Grid(tuple(record["columns"]), lines)
 
 
 def _row(
@@ -144,13 +194,14 @@ def _row(
     like = record.pop("like", None)
     if like is not None and like not in known:
         raise InvalidOption(f"row {name!r} is like {like!r}, which is no row above", source)
-    demands = ("rate", "rates", "rate_of", "least", "most", "within")
-    base = {k: v for k, v in known.get(like or "", defaults).items() if k not in demands}
+    base = {k: v for k, v in known.get(like or "", defaults).items() if k not in _DEMANDS}
     merged = {**base, **record}
     odd = sorted(set(merged) - {one.name for one in fields(Row)})
     if odd:
         raise InvalidOption(f"row {name!r} has an unknown entry {odd[0]!r}", source)
     known[name] = merged
+    if merged.get("arithmetic", "int8") not in get_args(Arithmetic):
+        raise InvalidOption(f"row {name!r}: arithmetic is int8 or float", source)
     entries: dict[str, Any] = {**merged, "rates": tuple(merged.get("rates", ()))}
     return Row(**entries)
 

@@ -145,6 +145,18 @@ def write_output(path: str, data: bytes) -> None:
         raise
 
 
+def require_file_place(path: str | Path | None) -> None:
+    """Raise `InvalidOption` where no file can be written at `path`: before long work, not after."""
+    if path is None or str(path) == STANDARD_STREAM:
+        return
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise InvalidOption("is a folder; expected the name of a file", str(path))
+    _require_folder(target, str(path))
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise InvalidOption("cannot be written", str(path))
+
+
 def _require_folder(target: Path, path: str) -> None:
     if not target.parent.is_dir():
         raise InvalidOption(f"the folder {target.parent} does not exist", path)
@@ -163,18 +175,41 @@ def _file_mode(target: Path) -> int:
 def output_folder(path: str) -> Generator[Path]:
     """A fresh folder to fill; its files move to the folder `path` only if the block succeeds.
 
-    Files of the same name in `path` are replaced one by one, others are left alone. `path` is
-    created where it is missing; a failure leaves no file that was not there before.
+    Files of the same name in `path` are replaced one by one, others are left alone. `path` and what
+    is above it are created where missing; a failure leaves nothing that was not there before.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_dir():
-        raise InvalidOption("is a file; the output of this command is a folder", path)
-    _require_folder(target, path)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
-        filled = Path(temporary) / "filled"
+    _require_folder_place(target, path)
+    with _folder_beside(target) as temporary:
+        filled = temporary / "filled"
         filled.mkdir()
         yield filled
         _move_into(filled, target)
+
+
+def _require_folder_place(target: Path, path: str) -> None:
+    """Raise `InvalidOption` where a file is in the way of the folder `target`."""
+    if target.exists() and not target.is_dir():
+        raise InvalidOption("is a file; the output of this command is a folder", path)
+    above = next(folder for folder in target.parents if folder.exists())
+    if not above.is_dir():
+        raise InvalidOption(f"{above} is a file, not a folder", path)
+
+
+@contextlib.contextmanager
+def _folder_beside(target: Path) -> Generator[Path]:
+    """A temporary folder next to `target`; folders made above it go again where the block fails."""
+    missing = [folder for folder in target.parents if not folder.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
+            yield Path(name)
+    except BaseException:
+        for folder in missing:
+            # Not where someone else has put something there by now.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _move_into(source: Path, target: Path) -> None:
@@ -194,9 +229,7 @@ def _move_into(source: Path, target: Path) -> None:
 def require_replaceable(path: str, mark: str) -> None:
     """Raise `InvalidOption` where `path` is neither free, nor empty, nor holds the file `mark`."""
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_dir():
-        raise InvalidOption("is a file; the output of this command is a folder", path)
-    _require_folder(target, path)
+    _require_folder_place(target, path)
     if target.is_dir() and any(target.iterdir()) and not (target / mark).is_file():
         raise InvalidOption("holds other files; name a new folder, or one that this wrote", path)
 
@@ -208,8 +241,8 @@ def write_folder(path: str, files: Mapping[str, bytes], mark: str) -> None:
     """
     require_replaceable(path, mark)
     target = Path(os.path.realpath(path))
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
-        filled, old = Path(temporary) / "filled", Path(temporary) / "old"
+    with _folder_beside(target) as temporary:
+        filled, old = temporary / "filled", temporary / "old"
         for name, data in files.items():
             place = filled / name
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tiny_dialect.errors import InvalidOption, TinyError
 from tiny_pipelines.cli import entry
@@ -35,10 +36,15 @@ def _options() -> argparse.ArgumentParser:
     add("--rows", action="append", default=[], metavar="NAME", help="only this row; repeatable")
     add("--jobs", type=int, default=1, metavar="N", help="processes (default 1)")
     add("--list", action="store_true", help="run nothing: list what is finished")
+    floats = options.add_argument_group("rows in float, elsewhere: needs NumPy and PyTorch there")
+    floats.add_argument("--export", metavar="FOLDER", type=Path, help="write networks, run nothing")
+    floats.add_argument("--networks", metavar="FOLDER", type=Path, help="what --export wrote")
+    floats.add_argument("--device", default="cpu", metavar="NAME", help="of PyTorch (default cpu)")
     return options
 
 
 def _accuracy(options: argparse.Namespace) -> None:
+    from tiny_pipelines.accuracy.experiments import Places
     from tiny_pipelines.accuracy.page import broken_promises, page
     from tiny_pipelines.accuracy.run import Results, run_study
     from tiny_pipelines.accuracy.study import read_study
@@ -47,12 +53,15 @@ def _accuracy(options: argparse.Namespace) -> None:
     if options.jobs < 1:
         raise InvalidOption(f"expected at least one job, got {options.jobs}")
     rows = [study.row(name) for name in options.rows] or list(study.rows)
+    if options.export is not None:
+        _export(options, study, rows)
+        return
     if options.list:
         results = Results(study, options.output)
     else:
         results = run_study(
             study,
-            _files(options),
+            Places(_files(options), options.networks, options.device),
             options.output,
             jobs=options.jobs,
             only=options.rows,
@@ -61,10 +70,17 @@ def _accuracy(options: argparse.Namespace) -> None:
     for row in rows:
         print(f"{row.name:<32} {_state(results, row)}")
     if options.page is not None:
-        command = f"tiny-accuracy {options.study} -o {options.output} --page {options.page}"
+        command = f"tiny-accuracy {options.study} -o FOLDER --page {options.page}"
         entry.write_output(str(options.page), page(results, command).encode())
     if not options.list and (broken := broken_promises(results, rows)):
         raise BrokenPromise("; ".join(broken))
+
+
+def _export(options: argparse.Namespace, study: Any, rows: list[Any]) -> None:
+    from tiny_pipelines.accuracy.float_rows import export_networks
+
+    for path in export_networks(study, rows, _files(options), options.export):
+        print(path)
 
 
 def _files(options: argparse.Namespace) -> Path:

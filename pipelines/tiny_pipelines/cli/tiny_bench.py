@@ -57,7 +57,7 @@ def _bench(options: argparse.Namespace) -> None:
         return
     if options.check or options.record or options.only:
         raise InvalidOption("--check, --record and --only go with --suite")
-    from tiny_pipelines.benchmark_suite import Case
+    from tiny_pipelines.benchmarks.suite import Case
     from tiny_pipelines.training import TrainingOptions
 
     gradients = TrainingOptions(options.scheme, gradients=options.gradients).gradient_type
@@ -78,8 +78,8 @@ def _bench(options: argparse.Namespace) -> None:
 
 def _measure(case: Any, gradients: str, target: str, options: Any) -> tuple[dict[str, Any], Any]:
     """(the JSON record, the benchmark) of one run, which is printed unless JSON is asked for."""
-    from tiny_pipelines.baselines import chosen_peers, read_baseline
-    from tiny_pipelines.benchmark_suite import run_case
+    from tiny_pipelines.benchmarks.baselines import chosen_peers, read_baseline
+    from tiny_pipelines.benchmarks.suite import run_case
 
     with entry.progress(f"{case.name}, {target}, {gradients} gradients"):
         benchmark = run_case(case, gradients, target)
@@ -103,7 +103,7 @@ def _measure(case: Any, gradients: str, target: str, options: Any) -> tuple[dict
 
 def _tune(options: argparse.Namespace) -> None:
     """Measure the blockings of the cores that are named, or of all, and write them to the table."""
-    from tiny_pipelines.tuning import tune
+    from tiny_pipelines.benchmarks.tuning import tune
     from tiny_targets.target import TARGETS, find_target
 
     def tell(line: str) -> None:
@@ -121,7 +121,7 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _run_suite(options: argparse.Namespace) -> None:
-    from tiny_pipelines import benchmark_suite as suites
+    from tiny_pipelines.benchmarks import suite as suites
 
     totals = suites.read_totals(options.suite)
     cases, skipped = _selected(options)
@@ -147,7 +147,7 @@ def _run_suite(options: argparse.Namespace) -> None:
 
 def _selected(options: argparse.Namespace) -> tuple[list[Any], dict[str, str]]:
     """(the cases that are asked for, why others of them cannot be run, by name)."""
-    from tiny_pipelines.benchmark_suite import read_suite
+    from tiny_pipelines.benchmarks.suite import read_suite
 
     cases = read_suite(options.suite)
     names = [case.name for case in cases]

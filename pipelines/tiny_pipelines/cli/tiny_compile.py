@@ -88,10 +88,6 @@ def _compile(options: argparse.Namespace) -> None:
         search_seconds=options.search_seconds,
         stream_input=options.stream_input,
     )
-    if options.package and options.stream_input:
-        raise InvalidOption(
-            "the self-test of a --package holds whole inputs; leave out one of both"
-        )
     for name in ("inference", "package"):
         if getattr(options, name) and options.compile_to is not None:
             raise InvalidOption(f"--{name} builds firmware; it does not go with --compile-to")
@@ -177,7 +173,9 @@ def _write_package(
     board = _required(board)
     entry.require_replaceable(options.output, PACKAGE_MARK)
     origin = origin_of(data, training, options.classes, options.seed)
-    files, report = compile_package(module, training, board, origin, step=entry.progress)
+    files, report = compile_package(
+        module, training, board, origin, step=entry.progress, stream_input=options.stream_input
+    )
     entry.write_folder(options.output, files, PACKAGE_MARK)
     if options.json:
         entry.print_json({**report, "package": {path: len(data) for path, data in files.items()}})

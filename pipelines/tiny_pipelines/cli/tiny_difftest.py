@@ -1,12 +1,16 @@
 """`tiny-difftest`: random networks through the whole compiler, held against their NumPy meaning."""
 
 import argparse
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tiny_dialect.errors import InvalidOption, TinyError
 from tiny_pipelines.cli import entry
+
+_PROGRESS_SECONDS = 60.0
 
 
 class DifferencesFound(TinyError):
@@ -24,9 +28,27 @@ def _options() -> argparse.ArgumentParser:
         description="Compile random small networks with random schemes and options, run inference "
         "and training steps on emulated cores and on the host, and compare every op with its NumPy "
         "meaning: integers bit for bit, floats within proven rounding bounds. A failure prints its "
-        "seed and is written, minimised, as CASE.mlir; given CASE.mlir, only that case runs.",
+        "seed and is written, minimised, as CASE.mlir; given CASE.mlir, only that case runs. A "
+        "process that crashes is a failure of its seed.",
         allow_abbrev=False,
     )
+    _choices(options)
+    options.add_argument("--jobs", type=int, default=1, metavar="J", help="processes (1)")
+    options.add_argument(
+        "-o", "--output", default=".", metavar="DIR", help="folder of minimised cases (.)"
+    )
+    options.add_argument(
+        "--summary", metavar="FILE", help="write the JSON object to FILE too, every minute"
+    )
+    options.add_argument(
+        "--sum", nargs="+", metavar="FILE", help="run nothing: add up the summaries of several runs"
+    )
+    options.add_argument("--json", action="store_true", help="print one JSON object")
+    return options
+
+
+def _choices(options: argparse.ArgumentParser) -> None:
+    """What is drawn, how much of it, and where it runs."""
     options.add_argument("case", nargs="?", metavar="CASE.mlir", help="a case written before")
     options.add_argument("--seconds", type=float, default=60.0, metavar="S", help="time limit (60)")
     options.add_argument("--seed", type=int, default=0, metavar="N", help="first seed (0)")
@@ -41,14 +63,14 @@ def _options() -> argparse.ArgumentParser:
         help="every Nth network runs on the host too (8)",
     )
     options.add_argument(
+        "--modes-every",
+        type=int,
+        metavar="N",
+        help="every Nth network runs with poison and access modes, as of tiny-run (4)",
+    )
+    options.add_argument(
         "--gradients", action="append", help="gradient arithmetic; repeat for several (all)"
     )
-    options.add_argument("--jobs", type=int, default=1, metavar="J", help="processes (1)")
-    options.add_argument(
-        "-o", "--output", default=".", metavar="DIR", help="folder of minimised cases (.)"
-    )
-    options.add_argument("--json", action="store_true", help="print one JSON object")
-    return options
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -57,7 +79,9 @@ def _run(options: argparse.Namespace) -> None:
 
     targets = tuple(options.target or DEVICES)
     targets = () if targets == ("none",) else tuple(find_target(name).name for name in targets)
-    if options.case is not None:
+    if options.sum:
+        _add(options)
+    elif options.case is not None:
         _replay(options, targets)
     else:
         _search(options, targets)
@@ -70,9 +94,9 @@ def _replay(options: argparse.Namespace, targets: Sequence[str]) -> None:
     from tiny_pipelines.differential.check import check
 
     model = read_model(Path(options.case))
-    campaign = Campaign(model.seed, networks=1)
-    outcome = check(model, targets, host=options.host_every != 0)
-    campaign.include(outcome)
+    campaign = Campaign()
+    outcome = check(model, targets, host=options.host_every != 0, modes=options.modes_every != 0)
+    campaign.include(model.seed, outcome)
     if outcome.failures:
         campaign.found.append(Found(model.seed, outcome.failures, Path(options.case)))
     for failure in () if options.json else outcome.failures:
@@ -84,7 +108,12 @@ def _search(options: argparse.Namespace, targets: Sequence[str]) -> None:
     import sys
     from typing import get_args
 
-    from tiny_pipelines.differential.campaign import DEFAULT_HOST_SHARE, Limits, run_campaign
+    from tiny_pipelines.differential.campaign import (
+        DEFAULT_HOST_SHARE,
+        DEFAULT_MODES_SHARE,
+        Limits,
+        run_campaign,
+    )
     from tiny_pipelines.training import Gradients
 
     known = get_args(Gradients)
@@ -95,38 +124,71 @@ def _search(options: argparse.Namespace, targets: Sequence[str]) -> None:
     counts = (options.jobs, 1 if options.count is None else options.count)
     if options.seed < 0 or options.seconds <= 0 or min(counts) < 1:
         raise InvalidOption("--seed takes 0 or more; --seconds, --count and --jobs more than 0")
-    every = DEFAULT_HOST_SHARE if options.host_every is None else max(0, options.host_every)
-    limits = Limits(options.seconds, options.count, targets, every, gradients, options.jobs)
+    limits = Limits(
+        options.seconds,
+        options.count,
+        targets,
+        _share(options.host_every, DEFAULT_HOST_SHARE),
+        gradients,
+        options.jobs,
+        modes_every=_share(options.modes_every, DEFAULT_MODES_SHARE),
+    )
     campaign = run_campaign(
-        options.seed, limits, Path(options.output), lambda line: print(line, file=sys.stderr)
+        options.seed,
+        limits,
+        Path(options.output),
+        lambda line: print(line, file=sys.stderr, flush=True),
+        _watcher(options),
     )
     _finish(campaign, options)
 
 
+def _share(given: int | None, default: int) -> int:
+    return default if given is None else max(0, given)
+
+
+def _add(options: argparse.Namespace) -> None:
+    """Add up what several runs have left."""
+    from tiny_pipelines.differential.summary import added, read_summary
+
+    _finish(added([read_summary(Path(name)) for name in options.sum]), options)
+
+
+def _watcher(options: argparse.Namespace) -> Callable[[Any], None]:
+    """What looks at a campaign after each case: a line, and the summary file, every minute."""
+    import sys
+
+    from tiny_pipelines.differential.summary import progress_of
+
+    said = time.monotonic()
+
+    def watch(campaign: Any) -> None:
+        nonlocal said
+        if time.monotonic() - said < _PROGRESS_SECONDS:
+            return
+        said = time.monotonic()
+        print(f"tiny-difftest: {progress_of(campaign)}", file=sys.stderr, flush=True)
+        _summarise(campaign, options)
+
+    return watch
+
+
+def _summarise(campaign: Any, options: argparse.Namespace) -> None:
+    if options.summary is not None:
+        from tiny_pipelines.differential.summary import record_of
+
+        text = json.dumps(record_of(campaign), indent=2) + "\n"
+        entry.write_output(options.summary, text.encode())
+
+
 def _finish(campaign: Any, options: argparse.Namespace) -> None:
+    from tiny_pipelines.differential.summary import record_of, text_of
+
+    _summarise(campaign, options)
     if options.json:
-        entry.print_json(campaign.record())
+        entry.print_json(record_of(campaign))
     else:
-        print(_text(campaign))
+        print(text_of(campaign))
     if campaign.found:
         seeds = ", ".join(str(found.seed) for found in campaign.found[:8])
         raise DifferencesFound(f"{len(campaign.found)} networks fail; seeds {seeds}")
-
-
-def _text(campaign: Any) -> str:
-    total = campaign.total
-    runs = ", ".join(f"{name} {count}" for name, count in campaign.runs.items())
-    last = campaign.first_seed + campaign.networks - 1
-    lines = [
-        f"networks      {campaign.networks}, seeds {campaign.first_seed} to {last}, "
-        f"in {campaign.seconds:.0f} s",
-        f"run on        {runs}",
-        f"compared      {total.values} values: {total.integers} integers bit for bit, "
-        f"{total.floats} floats, {total.updated} updated parameters",
-        f"float error   at most {total.largest_error:.2f} of the rounding bound; "
-        f"{total.uncompared} values beyond float32 not compared",
-        f"mismatches    {len(total.mismatches)}; failing networks {len(campaign.found)}",
-    ]
-    for name, count in sorted(campaign.features.items()):
-        lines.append(f"  {count:5d}  {name}")
-    return "\n".join(lines)

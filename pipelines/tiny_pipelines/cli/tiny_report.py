@@ -106,7 +106,11 @@ def _step(options: argparse.Namespace, schemes: list[str], data: bytes, source: 
 
 
 def _memory(options: argparse.Namespace, schemes: list[str], data: bytes, source: str) -> None:
-    from tiny_pipelines.arena_ladder import LADDER_HEADER, arena_ladder, published_memory
+    from tiny_pipelines.memory_reports.arena_ladder import (
+        LADDER_HEADER,
+        arena_ladder,
+        published_memory,
+    )
 
     ladders: dict[str, list[Any]] = {}
     model = ""
@@ -137,7 +141,7 @@ def _model_name(module: Any) -> str:
 
 
 def _arena(options: argparse.Namespace, schemes: list[str], data: bytes, source: str) -> None:
-    from tiny_pipelines.memory_use import memory_use
+    from tiny_pipelines.memory_reports.use import memory_use
 
     rows: list[Any] = []
     if not options.json:
@@ -181,8 +185,8 @@ def _arena_text(row: Any) -> str:
 def _timeline(options: argparse.Namespace, schemes: list[str], data: bytes, source: str) -> None:
     from tiny_passes.arena_map import arena_map
     from tiny_passes.graph import TRAIN_STEP, find_function
-    from tiny_pipelines.memory_timeline import timeline_page, timeline_svg
-    from tiny_pipelines.memory_use import planned
+    from tiny_pipelines.memory_reports.timeline import timeline_page, timeline_svg
+    from tiny_pipelines.memory_reports.use import planned
 
     with _imported(data, source, options, f"planning scheme {schemes[0]}") as module:
         training = _training(options, schemes[0])

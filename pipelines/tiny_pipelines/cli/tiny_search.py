@@ -1,6 +1,7 @@
 """`tiny-search`: find what to train in a network for a budget of memory."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,14 @@ def _options() -> argparse.ArgumentParser:
         metavar="SCHEME",
         help="the SRAM of a scheme as budget",
     )
+    add(
+        "--share",
+        type=float,
+        action="append",
+        default=[],
+        metavar="R",
+        help="of the SRAM of each --like (default 1); repeatable",
+    )
     add("--macs", type=int, metavar="N", help="also: multiply-accumulates of a step")
     add("--instructions", type=int, metavar="N", help="also: emulated instructions, with --board")
     add("--board", metavar="NAME|FILE", help="measure on this board's image")
@@ -64,6 +73,9 @@ def _options() -> argparse.ArgumentParser:
     trials.add_argument("--dask", metavar="ADDRESS", help="run on a Dask cluster instead")
     solving = options.add_argument_group("solving")
     solving.add_argument("--seconds", type=float, default=600, metavar="S", help="for one budget")
+    solving.add_argument(
+        "--plans", type=int, default=120, metavar="N", help="that evolution may make a budget (120)"
+    )
     solving.add_argument("--front", type=int, default=8, metavar="N", help="points of the plot")
     add("--json", action="store_true", help="print one JSON object")
     return options
@@ -100,14 +112,22 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Any:
+    from tiny_pipelines.search.evolution import Evolution
     from tiny_pipelines.search.search import Settings
+    from tiny_pipelines.training_plan import require_seed
 
+    require_seed(options.seed)
     if not options.sram and not options.like:
         raise InvalidOption("a budget is needed: --sram BYTES or --like SCHEME")
+    if not all(0 < share < math.inf for share in options.share):
+        raise InvalidOption("expected a --share above 0")
     if options.instructions is not None and options.board is None:
         raise InvalidOption("--instructions needs --board")
+    if options.plans < 1:
+        raise InvalidOption(f"expected at least one plan, got {options.plans}")
     methods = tuple(options.method or ["exact"])
-    return Settings(methods, options.measure, options.seconds, options.front)
+    evolution = Evolution(measurements=options.plans)
+    return Settings(methods, options.measure, options.seconds, options.front, evolution)
 
 
 def _ratios(text: str) -> tuple[float, ...]:
@@ -148,7 +168,9 @@ def _goals(options: argparse.Namespace, costs: Any, space: Any) -> list[Any]:
         selection = selection_of_scheme(scheme, space.names)
         with entry.progress(f"planning {scheme.name}"):
             size = costs.of(selection)[SRAM]
-        goals.append(Goal(f"like-{scheme.name}", {SRAM: size, **rest}, selection))
+        for share in options.share or [1.0]:
+            goal = f"like-{scheme.name}" + ("" if share == 1 else f"-{share:g}")
+            goals.append(Goal(goal, {SRAM: int(share * size), **rest}, selection))
     return goals
 
 

@@ -48,7 +48,7 @@ def _sweep(options: argparse.Namespace) -> None:
 
     from tiny_dialect.dialect import new_context
     from tiny_pipelines.frontends import import_bytes
-    from tiny_pipelines.memory_sweep import SweepFile, as_csv, as_table
+    from tiny_pipelines.memory_reports.sweep import SweepFile, as_csv, as_table
 
     boards, rules = _boards(options), _rules(options)
     known = SweepFile(Path(options.resume) if options.resume else None)
@@ -72,7 +72,7 @@ def _boards(options: argparse.Namespace) -> list[Any]:
 
 
 def _rules(options: argparse.Namespace) -> list[Any]:
-    from tiny_pipelines.memory_sweep import Rule
+    from tiny_pipelines.memory_reports.sweep import Rule
 
     rules = [
         Rule(update, gradients, streamed)
@@ -98,7 +98,7 @@ def _schemes_of(module: Any) -> list[str]:
 def _verdicts(
     module: Any, model: str, schemes: list[str], rules: list[Any], boards: list[Any], known: Any
 ) -> list[Any]:
-    from tiny_pipelines.memory_sweep import compile_one, judge, sweep_jobs
+    from tiny_pipelines.memory_reports.sweep import compile_one, judge, sweep_jobs
     from tiny_pipelines.scheme import find_scheme_file
 
     contents = {scheme: find_scheme_file(scheme).read_bytes() for scheme in schemes}

@@ -101,6 +101,8 @@ def _train(options: argparse.Namespace) -> None:
         batch=options.batch,
         warmup=options.warmup,
     )
+    for path in (options.output, options.checkpoint, options.log, options.curve):
+        entry.require_file_place(path)
     if options.propose_rate and options.lr is not None:
         raise InvalidOption("--propose-rate chooses the rate itself, drop --lr")
     if options.rates is not None and not options.propose_rate:

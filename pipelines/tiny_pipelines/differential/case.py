@@ -9,6 +9,7 @@ rest as JSON:
 import json
 import re
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from tiny_pipelines.frontends.emitter import emit
 from tiny_pipelines.training import TrainingOptions, pipeline_text
 
 _HEADER = "// tiny-difftest: "
+_SEARCH_SECONDS = 1
 _FIELDS = ("scheme", "options", "rate", "steps", "seed")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is varied besides model and scheme; the defaults are those of `tiny-compile`."""
+    """What is varied besides model and scheme; the defaults are the simplest."""
 
     update: str = "int16"
     gradients: str = "float32"
@@ -40,24 +42,59 @@ class Options:
     fuse_updates: bool = True
     reorder: bool = True
     stream_input: bool = False
+    rescaling: str = "qas"
+    seed: int = 0
+    """Of stochastic rounding."""
+    accumulate: bool = False
+    """Gradients are summed; the host applies the sums."""
+    search: str = "greedy"
+    """`cp-sat` plans like `greedy` where OR-Tools is not installed."""
+    for_target: bool = False
+    """Blocked kernels and scratch memory as `tiny-compile` gives them to each core."""
 
-    def pipeline(self, scheme: Path) -> str:
-        """The passes from model to planned stage: the named pipeline's, with these options."""
-        training = TrainingOptions(str(scheme), self.update, self.gradients, self.qas)
+    @property
+    def scales_rates(self) -> bool:
+        """True where each channel has a rate of its own that fits its scale."""
+        return self.qas and self.rescaling != "none"
+
+    def pipeline(self, scheme: Path, target: str | None = None) -> str:
+        """The passes from model to planned stage: the named pipeline's, with these options.
+
+        `target` is what kernels are chosen for, where the options ask for that.
+        """
+        training = TrainingOptions(
+            str(scheme),
+            self.update,
+            self.gradients,
+            self.qas,
+            seed=self.seed,
+            accumulate=self.accumulate,
+            rescaling=self.rescaling,
+        )
         in_place = f"in_place={str(self.in_place).lower()}"
         replaced = {
             "tiny-fuse-updates": None if self.fuse_updates else "",
             "tiny-fuse-blocks": "",
             "tiny-overlap-rows": "",
             "tiny-reorder": self._memory_passes() + self._order(in_place),
-            "tiny-plan-memory": f"tiny-plan-memory{{{in_place} alignment={self.alignment}}}",
+            "tiny-plan-memory": f"tiny-plan-memory{{{in_place} {self._planner()}}}",
         }
         passes = []
-        for text in re.split(r",(?![^{]*})", pipeline_text(training)):
-            new = replaced.get(text.split("{")[0])
+        named = pipeline_text(training, target=target if self.for_target else None)
+        for text in re.split(r",(?![^{]*})", named):
+            name = text.split("{")[0]
+            new = replaced.get(name)
             passes.append(text if new is None else new)
+            if name == "tiny-reorder":
+                # With a target the order is sought again once scratch memory is known.
+                replaced[name] = self._order(in_place)
         chosen = [text.rstrip(",") for text in passes if text]
         return ",".join([*chosen, "tiny-prove-bounds"])
+
+    def _planner(self) -> str:
+        exact = self.search == "cp-sat" and find_spec("ortools") is not None
+        search = f" search=cp-sat seconds={_SEARCH_SECONDS}" if exact else ""
+        return f"alignment={self.alignment}{search}"
 
     def _order(self, in_place: str) -> str:
         return f"tiny-reorder{{{in_place}}}" if self.reorder else ""

@@ -15,6 +15,7 @@ from tiny_dialect.bindings import ir
 from tiny_dialect.dialect import new_context, parse_module, to_bytecode
 from tiny_dialect.semantics.interpreter import initial_state
 from tiny_dialect.types import shape_of
+from tiny_passes.accumulate_gradients import APPLY_UPDATES
 from tiny_passes.graph import INFER, TRAIN_STEP, find_function
 from tiny_passes.registry import run_pipeline
 from tiny_pipelines.differential.case import Model
@@ -22,6 +23,7 @@ from tiny_pipelines.differential.compare import Comparison, DeviceComparison, ex
 from tiny_pipelines.frontends import import_bytes
 from tiny_pipelines.host import HostModel
 from tiny_pipelines.iree import compile_host
+from tiny_pipelines.memory_modes import UndisturbedDevice
 from tiny_targets.boards import generic_board
 from tiny_targets.codegen import compile_kernels
 from tiny_targets.emulate import Emulator
@@ -30,6 +32,7 @@ from tiny_targets.schedule import build_schedule
 from tiny_targets.target import TARGETS, find_target
 
 Array = NDArray[Any]
+Sample = tuple[Array, int]
 
 HOST = "host"
 COMPILER = "compiler"
@@ -66,8 +69,13 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
 
 
-def check(model: Model, targets: Sequence[str], *, host: bool) -> Outcome:
-    """Compile and run `model` on each device and on the host; what is wrong is not raised."""
+def check(model: Model, targets: Sequence[str], *, host: bool, modes: bool = False) -> Outcome:
+    """Compile and run `model` on each device and on the host; what is wrong is not raised.
+
+    With `modes` the devices run with garbage in dead memory and every access watched, beside
+    undisturbed ones whose bytes must be equal. Summed gradients always run on the host too, which
+    alone applies them.
+    """
     outcome = Outcome()
     with new_context(), ir.Location.unknown():
         module = _attempt(outcome, COMPILER, _planned, model)
@@ -76,9 +84,9 @@ def check(model: Model, targets: Sequence[str], *, host: bool) -> Outcome:
         samples = list(_samples(model, module))
         _attempt(outcome, COMPILER, _round_trips, module, (*targets, DEVICES[0])[0])
         for target in targets:
-            found = _attempt(outcome, target, _on_device, module, target, samples, model)
+            found = _attempt(outcome, target, _on_device, module, target, samples, model, modes)
             _record(outcome, target, found)
-        if host:
+        if host or (targets and model.options.accumulate):
             found = _attempt(outcome, HOST, _on_host, module, samples, model)
             _record(outcome, HOST, found)
     return outcome
@@ -99,17 +107,17 @@ def _record(outcome: Outcome, target: str, found: Comparison | None) -> None:
         outcome.failures += [Failure(target, MISMATCH, message) for message in found.mismatches]
 
 
-def _planned(model: Model) -> Any:
+def _planned(model: Model, target: str | None = None) -> Any:
     """The module at the planned stage; the pipeline ends with the independent plan checker."""
     module = import_bytes(model.bytecode, "model")
     with tempfile.TemporaryDirectory() as folder:
         scheme = Path(folder) / "scheme.json"
         scheme.write_text(json.dumps(model.scheme))
-        run_pipeline(module, model.options.pipeline(scheme))
+        run_pipeline(module, model.options.pipeline(scheme, target))
     return module
 
 
-def _samples(model: Model, module: Any) -> Iterator[tuple[Array, int]]:
+def _samples(model: Model, module: Any) -> Iterator[Sample]:
     """(input, label) of each step; the first input is noise, others hold the extremes."""
     function = find_function(module, TRAIN_STEP)
     shape = shape_of(function.type.inputs[0])
@@ -134,39 +142,76 @@ def _round_trips(module: Any, name: str) -> None:
 
 
 def _on_device(
-    module: Any, name: str, samples: Sequence[tuple[Array, int]], model: Model
+    module: Any, name: str, samples: Sequence[Sample], model: Model, modes: bool
 ) -> Comparison:
     """Inference, the steps, inference again, every op compared."""
     target = find_target(name)
+    if model.options.for_target:
+        module = _planned(model, name)
     schedule = build_schedule(module, target)
     compiled = compile_kernels(schedule.kernels, target, embedded=False)
-    emulator = Emulator(build_image(schedule, compiled, generic_board(target)))
+    image = build_image(schedule, compiled, generic_board(target))
+    emulator = Emulator(image)
     device = DeviceComparison(module, emulator)
+    beside = None
+    if modes:
+        beside = UndisturbedDevice(image, module, emulator, poison=True, access=True)
     device.initial_state()
     device.infer(samples[0][0])
+    if beside:
+        beside.follow_inference(samples[0][0])
     for x, label in samples:
         device.step(x, label, model.rate)
+        if beside:
+            beside.follow_step(x, label, model.rate)
     device.infer(samples[-1][0])
+    if beside:
+        beside.follow_inference(samples[-1][0])
+        device.comparison.watched = beside.figures().watched_accesses
+    used, most = emulator.stack_bytes_used, max(image.stack_bounds.values())
+    if used > most:
+        device.comparison.mismatches.append(f"stack uses {used} bytes: at most {most} were proven")
     return device.comparison
 
 
-def _on_host(module: Any, samples: Sequence[tuple[Array, int]], model: Model) -> Comparison:
+def _on_host(module: Any, samples: Sequence[Sample], model: Model) -> Comparison:
     """The same calls, each from the state that the semantics reached."""
-    host = HostModel(compile_host(module))
-    comparison = Comparison()
-    step, infer = find_function(module, TRAIN_STEP), find_function(module, INFER)
-    state = initial_state(step)
+    walk = HostComparison(module)
     for x, label in samples:
-        want = expect(infer, [x], state)
-        comparison.result("logits of infer", want.results[0], host.infer(x), want.errors[0])
-        arguments = [x, np.asarray(label, np.int32), np.asarray(model.rate, np.float32)]
-        expected = expect(step, arguments, state)
-        found = host.call(TRAIN_STEP, *arguments)
-        for what, number in (("loss", 0), ("logits", 1)):
-            want_value, bound = expected.results[number], expected.errors[number]
-            comparison.result(f"{what} of train_step", want_value, found[number], bound)
-        after = host.state()
+        walk.call(INFER, x)
+        walk.call(TRAIN_STEP, x, np.asarray(label, np.int32), np.asarray(model.rate, np.float32))
+        if walk.host.accumulates:
+            walk.call(APPLY_UPDATES, np.asarray(model.rate, np.float32))
+    return walk.comparison
+
+
+class HostComparison:
+    """Calls of the host, each from the state that the semantics have reached."""
+
+    def __init__(self, module: Any) -> None:
+        self.host = HostModel(compile_host(module))
+        self.comparison = Comparison()
+        self._module = module
+        # A counter of random rounding may belong to @apply_updates alone.
+        called = [find_function(module, TRAIN_STEP)]
+        called += [find_function(module, APPLY_UPDATES)] if self.host.accumulates else []
+        self._state = {
+            symbol: value
+            for function in called
+            for symbol, value in initial_state(function).items()
+        }
+
+    def call(self, name: str, *arguments: Array) -> None:
+        """Call a function, compare its results and the state that it leaves."""
+        expected = expect(find_function(self._module, name), arguments, self._state)
+        found = self.host.call(name, *arguments)
+        names = {INFER: ("logits",), TRAIN_STEP: ("loss", "logits")}.get(name, ())
+        for number, what in enumerate(names):
+            want, bound = expected.results[number], expected.errors[number]
+            self.comparison.result(f"{what} of {name}", want, found[number], bound)
+        if name == INFER:
+            return
+        after = self.host.state()
         for symbol, (low, high) in expected.state.items():
-            comparison.state(f"update of {symbol}", low, high, after[symbol])
-        host.load_state(state)
-    return comparison
+            self.comparison.state(f"update of {symbol}", low, high, after[symbol])
+        self.host.load_state(self._state)

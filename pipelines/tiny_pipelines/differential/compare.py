@@ -36,6 +36,8 @@ class Comparison:
     """Floats so large that they may overflow on one side only."""
     largest_error: float = 0.0
     """The largest float difference as a share of its bound."""
+    watched: int = 0
+    """Loads and stores held against what an op may touch, dead memory being garbage."""
     mismatches: list[str] = field(default_factory=list)
 
     @property
@@ -49,6 +51,7 @@ class Comparison:
         self.floats += other.floats
         self.updated += other.updated
         self.uncompared += other.uncompared
+        self.watched += other.watched
         self.largest_error = max(self.largest_error, other.largest_error)
         self.mismatches += other.mismatches
 

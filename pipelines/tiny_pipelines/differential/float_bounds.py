@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiny_dialect.attributes import to_array, to_list
+from tiny_dialect.op_functions import OP_NAMES
 from tiny_dialect.ops.convolution import geometry
+from tiny_dialect.ops.pooling import window_of
 from tiny_dialect.rounding import random_words, round_stochastic, truncated_difference
 from tiny_dialect.semantics import evaluate_op
 from tiny_dialect.semantics.backward import channel_sums, weight_gradient
@@ -40,8 +42,14 @@ _FUNCTION_ROUNDINGS = 32
 def result_bound(
     op: Any, operands: Sequence[Array], errors: Sequence[Error], result: Array
 ) -> Array:
-    """The bound on each element of the float32 `result` of `op`; infinite where it may overflow."""
-    rule = _RULES.get(op.operation.name, _elementwise)
+    """The bound on each element of the float32 `result` of `op`.
+
+    Infinite where it may overflow, and for an op of the user's own, of which nothing is known.
+    """
+    name = op.operation.name
+    if name not in OP_NAMES:
+        return np.full(result.shape, np.inf)
+    rule = _RULES.get(name, _elementwise)
     with np.errstate(over="ignore", invalid="ignore"):
         bound = np.asarray(rule(op, operands, errors, result), np.float64)
         loose = ~np.isfinite(result) | ~(bound + np.abs(result.astype(np.float64)) < LARGEST)
@@ -77,6 +85,17 @@ def _pool_grad(op: Any, operands: Any, errors: Any, result: Array) -> Array:
 def _sum_bound(terms: int, magnitude: Array, off: Array, factor: Any = 1.0) -> Array:
     """The bound on a sum of `terms` products whose magnitudes sum to `magnitude`."""
     return (terms + 6) * (ROUNDING * magnitude + SMALLEST * factor) + 1.001 * off
+
+
+def _window_grad(op: Any, operands: Any, errors: Any, result: Array) -> Array:
+    """A sum over the windows that hold a pixel, each share rounded on its own."""
+    g, *taps = operands
+    magnitude = _evaluated(op, np.abs(g.astype(np.float64)), taps)
+    return _sum_bound(window_of(op).cover, magnitude, _evaluated(op, _off(errors[0], g), taps))
+
+
+def _reshape(op: Any, operands: Any, errors: Any, result: Array) -> Array:
+    return _off(errors[0], operands[0]).reshape(result.shape)
 
 
 def _linear(op: Any, operands: Any, errors: Any, result: Array) -> Array:
@@ -207,6 +226,9 @@ _RULES: dict[str, Callable[..., Any]] = {
     "tiny.scale_gradient": _scale_gradient,
     "tiny.add_gradients": _add_gradients,
     "tiny.global_average_pool_grad": _pool_grad,
+    "tiny.max_pool2d_grad": _window_grad,
+    "tiny.average_pool2d_grad": _window_grad,
+    "tiny.reshape": _reshape,
     "tiny.linear": _linear,
     "tiny.linear_input_grad": _linear_input_grad,
     "tiny.linear_weight_grad": _scaled_gradient(_outer),

@@ -7,13 +7,12 @@ the time is limited.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from tiny_dialect.errors import TinyError
 from tiny_pipelines.differential.case import Case, Options
 from tiny_pipelines.differential.records import (
-    DENSE,
     AddRecord,
     ConvRecord,
     LayerRecord,
@@ -22,21 +21,11 @@ from tiny_pipelines.differential.records import (
     sources_of,
     without_unused,
 )
-from tiny_pipelines.frontends.layers import FULL_RANGE, INPUT
+from tiny_pipelines.frontends.layers import INPUT
 
 StillFails = Callable[[Case], bool]
 
 _PLAIN_SCALE = 0.02
-_PLAIN_CONV = {
-    "groups": DENSE,
-    "strides": (1, 1),
-    "pads": (0, 0, 0, 0),
-    "kernel": (1, 1),
-    "weights": "normal",
-    "dead": 0,
-    "weight_scale": 0.01,
-}
-_PLAIN_OUTPUT = {"clamp": FULL_RANGE, "zero_point": 0, "spread": 40.0}
 
 
 def minimise(case: Case, still_fails: StillFails, seconds: float) -> Case:
@@ -139,15 +128,14 @@ def _smaller_records(record: NetworkRecord) -> Iterator[NetworkRecord]:
     yield from _smaller_inputs(record)
     yield from _fewer_channels(record)
     for layer in record.layers:
-        plain = _PLAIN_OUTPUT if isinstance(layer, ConvRecord | AddRecord) else {}
         if isinstance(layer, ConvRecord):
-            plain = {**_PLAIN_CONV, **plain}
             same = (layer.kernel[0] // 2, layer.kernel[1] // 2) * 2
-            if layer.pads not in (same, _PLAIN_CONV["pads"]):
+            if any(layer.pads) and layer.pads != same:
                 yield _with(record, layer, replace(layer, pads=same))
-        for name, value in plain.items():
-            if getattr(layer, name) != value:
-                yield _with(record, layer, replace(layer, **{name: value}))
+        # What a record says where it says nothing is the plainest.
+        for entry in fields(layer):
+            if entry.default is not MISSING and getattr(layer, entry.name) != entry.default:
+                yield _with(record, layer, replace(layer, **{entry.name: entry.default}))
     yield replace(record, input_scale=_PLAIN_SCALE)
     yield replace(record, input_zero_point=0)
 

@@ -10,7 +10,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from tiny_pipelines.differential.case import Case, Options
+from tiny_dialect.ops.integer_head import LARGEST_SCALE
+from tiny_pipelines.differential.between_layers import (
+    BetweenRecord,
+    MeanRecord,
+    PadRecord,
+    RequantizeRecord,
+    ReshapeRecord,
+    WindowRecord,
+    output_shape,
+)
+from tiny_pipelines.differential.calibration import MAX_SCALE
+from tiny_pipelines.differential.case import Case
+from tiny_pipelines.differential.random_options import (
+    FLOAT_GRADIENTS,
+    random_options,
+    random_scheme,
+    without_weights,
+)
 from tiny_pipelines.differential.records import (
     DENSE,
     DEPTHWISE,
@@ -22,36 +39,53 @@ from tiny_pipelines.differential.records import (
     Pair,
     PoolRecord,
     output_channels,
+    sources_of,
     without_unused,
 )
 from tiny_pipelines.frontends.layers import FULL_RANGE, INPUT
-from tiny_pipelines.training import Gradients, Update, integer_objection
+from tiny_pipelines.training import Gradients
 
 _MAX_ELEMENTS = 2500
 _MAX_MACS = 400_000
-_RATIOS = (0.125, 0.25, 0.5, 0.75, 1.0)
 _HEAD_SPREAD = 20.0
+_HEADS = (
+    *("pooled", "pooled", "mean", "flat", "reshaped"),
+    *("conv", "full conv", "conv, pool", "conv, mean"),
+)
+_STREAMED_SHARE = 0.4
 CLASSIFIER = "classifier"
-FLOAT_GRADIENTS = "float32"
 
 
 def random_case(seed: int, gradients: Sequence[str] = get_args(Gradients)) -> Case:
     """The case of a seed: always the same one for the same choice of gradient arithmetics."""
     choose = random.Random(seed)
-    maker = _Maker(choose)
+    options = random_options(choose, gradients)
+    maker = _Maker(choose, integer=options.gradients != FLOAT_GRADIENTS)
     record = without_unused(maker.network(seed))
     names = [layer.name for layer in record.layers if isinstance(layer, ConvRecord)]
-    scheme = _scheme(choose, [name for name in names if name != CLASSIFIER])
-    options = _options(choose, gradients)
-    exponent = choose.uniform(-3.5, -0.5) if options.qas else choose.uniform(0, 4)
+    names = [name for name in names if name != CLASSIFIER]
+    scheme = random_scheme(choose, names)
+    first = streamable(record)
+    if first in names and choose.random() < _STREAMED_SHARE:
+        options = replace(options, stream_input=True)
+        scheme = without_weights(scheme, names, first)
+    exponent = choose.uniform(-3.5, -0.5) if options.scales_rates else choose.uniform(0, 4)
     return Case(record, scheme, options, rate=float(f"{10**exponent:.3g}"), steps=2)
+
+
+def streamable(record: NetworkRecord) -> str | None:
+    """The one layer that reads the input, if it is a convolution: it can take row by row."""
+    readers = [layer for layer in record.layers if INPUT in sources_of(layer)]
+    return readers[0].name if len(readers) == 1 and isinstance(readers[0], ConvRecord) else None
 
 
 class _Maker:
     """Adds layers one by one, knowing the shape of every value so far."""
 
-    def __init__(self, choose: random.Random) -> None:
+    def __init__(self, choose: random.Random, *, integer: bool) -> None:
+        """With `integer` the network can have integer gradients."""
         self.choose = choose
+        self.integer = integer
         self.layers: list[LayerRecord] = []
         self.shapes: dict[str, tuple[int, int, int]] = {}
         self.last = INPUT
@@ -62,18 +96,19 @@ class _Maker:
         return self.choose.random() < probability
 
     def network(self, seed: int) -> NetworkRecord:
-        """A network of one to seven layers and a head."""
+        """A network of one to seven blocks and a head."""
         shape = self.input_shape()
         self.shapes[INPUT] = shape
-        for _ in range(self.choose.choice((1, 1, 2, 2, 3, 3, 4, 5, 6))):
-            makers = (self.any_conv, self.any_conv, self.bottleneck, self.residual)
+        for _ in range(self.choose.choice((1, 2, 2, 3, 3, 4, 4, 5, 6, 7))):
+            convs = (self.any_conv, self.any_conv, self.bottleneck)
+            makers = (*convs, self.residual, self.between)
             self.choose.choice(makers)()
         self.head()
         exponents = (-6, 3) if self.chance(0.1) else (-3, -1)
-        scale = 10 ** self.choose.uniform(*exponents)
-        return NetworkRecord(
-            seed, shape, float(f"{scale:.4g}"), self.zero_point(), tuple(self.layers)
-        )
+        scale = float(f"{10 ** self.choose.uniform(*exponents):.4g}")
+        limit = LARGEST_SCALE / 2 if self.integer else MAX_SCALE
+        layers, zero_point = tuple(self.layers), self.zero_point()
+        return NetworkRecord(seed, shape, min(scale, limit), zero_point, layers, limit)
 
     def input_shape(self) -> tuple[int, int, int]:
         """Height, width, channels; a fifth one-dimensional."""
@@ -107,12 +142,13 @@ class _Maker:
 
     def conv(self, name: str, source: str, channels: int, **geometry: Any) -> bool:
         """Append a convolution with random numbers, unless it does not fit or is too large."""
-        zero_point = self.zero_point()
+        zero_point, extreme = self.zero_point(), self.chance(0.1)
         layer = ConvRecord(
             name if name == CLASSIFIER else f"{name}{len(self.layers)}",
             source,
             channels,
-            weight_scale=10 ** self.choose.uniform(-4, -1.5),
+            weight_scale=10 ** self.choose.uniform(*((-7, 1) if extreme else (-4, -1.5))),
+            scale_range=10 ** self.choose.uniform(0, 2) if extreme else 2.0,
             weights=self.choose.choice(("normal",) * 8 + ("extreme", "zero")),
             dead=self.choose.randint(1, 3) if self.chance(0.25) else 0,
             spread=self.spread(),
@@ -196,23 +232,76 @@ class _Maker:
         layer = AddRecord(name, (pair[0], pair[1]), self.spread(), zero_point, clamp)
         self.add_layer(layer, shape)
 
+    def between(self) -> None:
+        """What importers put between convolutions: a pool, a mean, a border and the like."""
+        source = self.source()
+        kind = self.choose.choice(
+            ("max", "max", "average", "average", "mean", "requantize", "pad", "reshape")
+        )
+        name, zero_point = f"{kind}{len(self.layers)}", self.zero_point()
+        output: dict[str, Any] = {"zero_point": zero_point, "clamp": self.clamp(zero_point)}
+        spread = 0.0 if self.chance(0.25) else self.spread()
+        match kind:
+            case "max" | "average":
+                layer = WindowRecord(name, source, kind, **self.window(source, kind))
+            case "mean":
+                layer = MeanRecord(name, source, self.choose.choice(((1,), (2,))), spread, **output)
+            case "requantize":
+                layer = RequantizeRecord(name, source, spread, **output)
+            case "pad":
+                top, left, bottom, right = (self.choose.randint(0, 2) for _ in range(4))
+                layer = PadRecord(name, source, (top, left, bottom, right))
+            case _:
+                layer = ReshapeRecord(name, source, self.choose.choice(("row", "column", "wide")))
+        self.fitted(layer)
+
+    def fitted(self, layer: BetweenRecord) -> None:
+        """Append the layer unless it does not fit or is too large."""
+        shape = output_shape(layer, self.shapes[layer.source])
+        if min(shape) >= 1 and shape[0] * shape[1] * shape[2] <= _MAX_ELEMENTS:
+            self.add_layer(layer, shape)
+
+    def window(self, source: str, kind: str) -> dict[str, Any]:
+        """The geometry of a pool: strides mostly the kernel's, pads smaller than the kernel."""
+        geometry = self.geometry(source)
+        kernel, pads = geometry["kernel"], geometry["pads"]
+        if self.chance(0.5):
+            geometry["strides"] = kernel
+        pads = [min(pad, size - 1) for pad, size in zip(pads, (*kernel, *kernel), strict=True)]
+        # An average over unequal counts has no integer gradient.
+        even = (kind == "average" and self.integer) or self.chance(0.4)
+        geometry["pads"] = (0, 0, 0, 0) if even else tuple(pads)
+        return geometry
+
     def head(self) -> None:
         """A float head, pooled or flat, or a convolution that gives the logits."""
         classes = self.choose.choice((2, 2, 3, 4, 5, 7, 10, 13))
         height, width, channels = self.shapes[self.last]
-        kind = self.choose.choice(("pooled", "pooled", "flat", "conv", "full conv", "conv, pool"))
+        kind = self.choose.choice(_HEADS)
         if kind == "flat" and height * width * channels <= 400:
             self.add_layer(LinearRecord("head", self.last, classes), (1, 1, classes))
             return
-        if kind in ("full conv", "conv, pool"):
+        if kind in ("full conv", "conv, pool", "conv, mean"):
             kernel = (height, width) if kind == "full conv" else (1, 1)
             if self.conv_head(classes, kernel):
-                if kind == "conv, pool":
-                    self.add_layer(PoolRecord("pool", self.last), (1, 1, classes))
+                if kind != "full conv":
+                    self.global_pool(kind == "conv, mean", classes)
                 return
-        self.add_layer(PoolRecord("pool", self.last), (1, 1, channels))
-        if kind != "conv" or not self.conv_head(classes, (1, 1)):
+        if kind == "reshaped" and height * width * channels <= 400:
+            self.add_layer(ReshapeRecord("reshape", self.last), (1, 1, height * width * channels))
+        else:
+            self.global_pool(kind == "mean", channels)
+        if kind not in ("conv", "reshaped") or not self.conv_head(classes, (1, 1)):
             self.add_layer(LinearRecord("head", self.last, classes), (1, 1, classes))
+
+    def global_pool(self, rescaled: bool, channels: int) -> None:
+        """One value a channel, `rescaled` or in the scale of its input."""
+        if rescaled:
+            spread = 0.0 if self.chance(0.25) else _HEAD_SPREAD
+            layer = MeanRecord("pool", self.last, (1, 2), spread, self.zero_point())
+        else:
+            layer = PoolRecord("pool", self.last)
+        self.add_layer(layer, (1, 1, channels))
 
     def conv_head(self, classes: int, kernel: Pair) -> bool:
         """A convolution that computes the logits, with a scale at which they differ."""
@@ -222,41 +311,3 @@ class _Maker:
         assert isinstance(layer, ConvRecord)
         self.layers[-1] = replace(layer, spread=_HEAD_SPREAD, clamp=FULL_RANGE)
         return True
-
-
-def _scheme(choose: random.Random, layers: list[str]) -> dict[str, Any]:
-    """Everything, biases alone, the classifier alone, or any mix of weights and ratios."""
-    count = len(layers)
-    kind = choose.choice(("full", "mix", "mix", "mix", "mix", "biases", "classifier"))
-    if kind == "full":
-        return {"name": "random", "biases": "all", "weights": {"all": 1.0}}
-    if kind == "classifier":
-        return {"name": "random", "biases": 0, "weights": {}}
-    biases: Any = choose.choice(("all", choose.randint(0, count)))
-    if kind == "biases":
-        return {"name": "random", "biases": biases, "weights": {}}
-    chosen = [index for index in range(count) if choose.random() < 0.7]
-    weights = {
-        layers[index] if choose.random() < 0.3 else str(index): choose.choice(_RATIOS)
-        for index in chosen
-    }
-    return {"name": "random", "biases": biases, "weights": weights}
-
-
-def _options(choose: random.Random, gradients: Sequence[str]) -> Options:
-    """The defaults more often than the rest."""
-    updates = get_args(Update)
-    gradient = choose.choice(gradients)
-    update = choose.choice((updates[0], *updates))
-    if gradient != FLOAT_GRADIENTS and integer_objection(update):
-        update = choose.choice((updates[0], "int8-stochastic"))
-    return Options(
-        update=update,
-        gradients=gradient,
-        qas=choose.random() < 0.75,
-        in_place=choose.random() < 0.8,
-        alignment=choose.choice((4, 4, 4, 8, 16)),
-        fuse_blocks=choose.choice(("off", "off", "peak", "all")),
-        row_overlap=choose.choice(("off", "off", "peak", "all")),
-        fuse_updates=choose.random() < 0.85 or gradient != FLOAT_GRADIENTS,
-    )

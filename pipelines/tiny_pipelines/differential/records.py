@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 
 from tiny_dialect.ops.convolution import ConvGeometry
 from tiny_dialect.semantics.convolution import convolve
+from tiny_pipelines.differential.between_layers import BetweenRecord, build_between
+from tiny_pipelines.differential.calibration import (
+    MAX_SCALE,
+    Array,
+    output_quantization,
+    quantized,
+)
 from tiny_pipelines.frontends.layers import (
     FULL_RANGE,
     INPUT,
@@ -26,13 +33,10 @@ from tiny_pipelines.frontends.layers import (
     Quantization,
 )
 
-Array = NDArray[np.int64]
 Pair = tuple[int, int]
 
 DENSE, DEPTHWISE = 0, -1
 _SATURATED_BIASES = (2**31 - 1, -(2**31), -160_704_352, 0)
-_MAX_FACTOR = 2.0**29
-_MIN_SCALE, _MAX_SCALE = 1e-30, 1e30
 # Integer gradients hold a head in fixed point and refuse larger weights.
 _HEAD_RANGE = (-4000.0, 4000.0)
 
@@ -49,6 +53,8 @@ class ConvRecord:
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = DENSE
     weight_scale: float = 0.01
+    scale_range: float = 2.0
+    """The largest weight scale of a channel and the smallest differ at most by its square."""
     weights: str = "normal"
     """`normal`, `extreme` (-128, -127 and 127 only) or `zero`."""
     dead: int = 0
@@ -87,7 +93,7 @@ class LinearRecord:
     classes: int
 
 
-LayerRecord = ConvRecord | AddRecord | PoolRecord | LinearRecord
+LayerRecord = ConvRecord | AddRecord | PoolRecord | LinearRecord | BetweenRecord
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,8 @@ class NetworkRecord:
     input_scale: float
     input_zero_point: int
     layers: tuple[LayerRecord, ...] = field(default=())
+    largest_scale: float = MAX_SCALE
+    """Of activations."""
 
 
 def sources_of(layer: LayerRecord) -> tuple[str, ...]:
@@ -136,10 +144,10 @@ def output_channels(layer: ConvRecord, inputs: int) -> int:
 
 def build_network(record: NetworkRecord) -> Network:
     """The network of a record; the same record gives the same network."""
-    return _Build(record).network()
+    return Builder(record).network()
 
 
-class _Build:
+class Builder:
     """Values of a calibration input, from layer to layer, and the layers made of them."""
 
     def __init__(self, record: NetworkRecord) -> None:
@@ -175,6 +183,19 @@ class _Build:
                 return GlobalAveragePoolLayer(layer.name, (layer.source,))
             case LinearRecord():
                 return self.linear(layer)
+            case _:
+                x, quantization = self.values[layer.source]
+                limit = self.record.largest_scale
+                made, x, quantization = build_between(layer, x, quantization, limit)
+                self.values[layer.name] = x, quantization
+                return made
+
+    def output(
+        self, layer: ConvRecord | AddRecord, real: NDArray[np.float64], largest: float
+    ) -> Quantization:
+        """The quantization that gives the layer its spread."""
+        limit = self.record.largest_scale
+        return output_quantization(real, layer.spread, layer.zero_point, largest, limit)
 
     def conv(self, layer: ConvRecord) -> ConvLayer:
         """Weights and biases of the layer's style, and the output scale that gives its spread."""
@@ -184,7 +205,7 @@ class _Build:
         groups = group_count(layer.groups, inputs)
         shape = (output_channels(layer, inputs), *layer.kernel, inputs // groups)
         weight = _weights(rng, layer.weights, shape)
-        scales = layer.weight_scale * rng.uniform(0.5, 2.0, shape[0])
+        scales = layer.weight_scale * layer.scale_range ** rng.uniform(-1, 1, shape[0])
         geometry = ConvGeometry(layer.strides, layer.pads, groups)
         fitting = min(geometry.output_shape(x.shape, shape)) > 0
         # What does not fit gets any scale: the emitter refuses it with the reason.
@@ -197,10 +218,11 @@ class _Build:
         bias = np.rint(rng.normal(size=shape[0]) * deviation / 2).astype(np.int64)
         factors = quantization.scale * scales
         real = (sums + bias) * factors
-        output = _output(real, layer.spread, layer.zero_point, float(factors.max()))
+        largest = float(factors.max())
+        output = self.output(layer, real, largest)
         _kill(rng, layer.dead, scales, bias)
-        rounded = (sums + bias) * (quantization.scale * scales) / output.scale + output.zero_point
-        self.values[layer.name] = _clamped(rounded, layer.clamp), output
+        real = (sums + bias) * (quantization.scale * scales)
+        self.values[layer.name] = quantized(real, output, layer.clamp), output
         return ConvLayer(
             name=layer.name,
             inputs=(layer.source,),
@@ -222,9 +244,8 @@ class _Build:
             b = a  # the emitter refuses it with the reason
         real = (a - of_a.zero_point) * of_a.scale + (b - of_b.zero_point) * of_b.scale
         largest = max(of_a.scale, of_b.scale)
-        output = _output(real, layer.spread, layer.zero_point, largest)
-        rounded = real / output.scale + output.zero_point
-        self.values[layer.name] = _clamped(rounded, layer.clamp), output
+        output = self.output(layer, real, largest)
+        self.values[layer.name] = quantized(real, output, layer.clamp), output
         return AddLayer(layer.name, layer.sources, (of_a, of_b), output, layer.clamp)
 
     def linear(self, layer: LinearRecord) -> LinearLayer:
@@ -258,17 +279,3 @@ def _kill(rng: np.random.Generator, dead: int, scales: NDArray[np.float64], bias
     small = 10.0 ** rng.uniform(-9, -6, count)
     scales[:count] = np.where(rng.random(count) < 0.75, small, scales[:count])
     bias[:count] = rng.choice(_SATURATED_BIASES, count)
-
-
-def _output(
-    real: NDArray[np.float64], spread: float, zero_point: int, largest: float
-) -> Quantization:
-    """The quantization in which `real` has the standard deviation `spread`, factors within Q31."""
-    deviation = float(np.std(real)) or largest
-    scale = max(deviation / spread, largest / _MAX_FACTOR)
-    # Rounded to float32, as converters write it.
-    return Quantization(float(np.float32(np.clip(scale, _MIN_SCALE, _MAX_SCALE))), zero_point)
-
-
-def _clamped(values: NDArray[np.float64], clamp: Pair) -> Array:
-    return np.clip(np.rint(values), *clamp).astype(np.int64)

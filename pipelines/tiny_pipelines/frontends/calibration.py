@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from tiny_dialect.errors import InvalidModel
 from tiny_pipelines.datasets import InvalidData, read_arrays
 from tiny_pipelines.frontends.layers import Quantization
-from tiny_pipelines.frontends.torch_graph import TorchGraph, overload, require_torch, resolved
+from tiny_pipelines.frontends.torch_graph import (
+    TorchGraph,
+    overload,
+    require_torch,
+    resolved,
+    shown,
+)
 
 Array = NDArray[Any]
 Range = tuple[float, float]
@@ -148,7 +154,7 @@ def _evaluate(graph: TorchGraph, node: Any, values: Mapping[str, Any]) -> Any:
     except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise InvalidModel(
-            f"cannot be evaluated: {reason}", f"{graph.source}:{node.place}"
+            f"cannot be evaluated: {shown(reason)}", f"{graph.source}:{node.place}"
         ) from error
 
 

@@ -8,6 +8,8 @@ inputs are not needed, and a weight that is pickled is refused.
 import io
 import json
 import math
+import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -24,26 +26,30 @@ from tiny_pipelines.frontends.torch_graph import (
     TorchNode,
     is_name,
     module_path,
+    shown,
     user_line,
 )
-from tiny_pipelines.frontends.values import MAX_ELEMENTS
 
 _FORMAT = "archive_format"
 _FORMAT_VALUE = b"pt2"
 _EARLIER = "serialized_exported_program.json"
-_MAX_BYTES = 2**30
+_UNPACKED_BYTES, _UNPACKED_RATIO, _MAX_BYTES = 2**26, 64, 2**30
+_JSON_BYTES = 2**24
 _TARGET = "torch.ops.aten."
 _DTYPES = {4: np.int32, 5: np.int64, 6: np.float16, 7: np.float32, 8: np.float64, 12: np.bool_}
 _ADVICE = "save it again with torch.export.save of PyTorch 2.9 or later, or use import_torch"
+_FILE_NAME = re.compile(r"[\w.-]{1,200}")
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# All that zipfile raises for an archive that is cut or corrupt.
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
+    struct.error,
     EOFError,
     OSError,
     NotImplementedError,
     RuntimeError,
-    UnicodeDecodeError,
-    RecursionError,
+    ValueError,
 )
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 _PLAIN = ("as_int", "as_float", "as_bool", "as_string", "as_ints", "as_floats", "as_bools")
@@ -56,7 +62,7 @@ def is_pt2(data: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
-    except (*_DAMAGED, ValueError):
+    except _DAMAGED:
         return False
     return any(name.split("/")[-1] in (_FORMAT, _EARLIER) for name in names)
 
@@ -71,11 +77,11 @@ class _Archive:
 
     def __init__(self, data: bytes, source: str) -> None:
         self.source = source
-        self._left = _MAX_BYTES
+        self._left = min(_MAX_BYTES, max(_UNPACKED_BYTES, _UNPACKED_RATIO * len(data)))
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
             names = self._zip.namelist()
-        except (*_DAMAGED, ValueError) as error:
+        except _DAMAGED as error:
             raise InvalidModel("damaged .pt2 file: not a readable zip", source) from error
         found = [name for name in names if name.split("/")[-1] == _FORMAT]
         if len(found) != 1:
@@ -88,24 +94,33 @@ class _Archive:
         self.names = [name.removeprefix(self._root) for name in names]
 
     def fail(self, message: str) -> NoReturn:
-        raise InvalidModel(message, self.source)
+        raise InvalidModel(shown(message), self.source)
 
     def _bytes(self, name: str) -> bytes:
         """The contents of one entry, within the budget of the whole file."""
         try:
             entry = self._zip.getinfo(self._root + name)
-            if entry.file_size > self._left:
-                self.fail(f"{name} is too large")
-            self._left -= entry.file_size
+            if entry.compress_type not in _METHODS:
+                self.fail(f"{name} is neither stored nor deflated")
+            self._spend(entry.file_size, name)
             return self._zip.read(entry)
         except KeyError as error:
             raise InvalidModel(f"damaged .pt2 file: it has no {name}", self.source) from error
         except _DAMAGED as error:
             raise InvalidModel(f"damaged .pt2 file: {name} is unreadable", self.source) from error
 
+    def _spend(self, size: int, name: str) -> None:
+        """Take `size` bytes of memory from the budget of the whole file."""
+        if not 0 <= size <= self._left:
+            self.fail(f"{name} takes more than the {self._left} bytes left of the file's limit")
+        self._left -= size
+
     def _json(self, name: str) -> Any:
+        data = self._bytes(name)
+        if len(data) > _JSON_BYTES:
+            self.fail(f"{name} has {len(data)} bytes; at most {_JSON_BYTES} are read")
         try:
-            return json.loads(self._bytes(name))
+            return json.loads(data)
         except (ValueError, RecursionError) as error:
             raise InvalidModel(f"damaged .pt2 file: {name} is no JSON", self.source) from error
 
@@ -145,10 +160,17 @@ class _Archive:
     def _tensors(self, kind: str, entries: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         tensors: dict[str, NDArray[Any]] = {}
         for name, entry in entries.items():
+            shown, path = repr(name)[:80], entry["path_name"]
             if entry["use_pickle"]:
-                self.fail(f"pickles {name!r}, and unpickling may execute anything; {_ADVICE}")
-            data = self._bytes(f"data/{kind}/{entry['path_name']}")
-            tensors[name] = _tensor(data, entry["tensor_meta"])
+                self.fail(f"pickles {shown}, and unpickling may execute anything; {_ADVICE}")
+            if not isinstance(path, str) or not _FILE_NAME.fullmatch(path):
+                self.fail(f"damaged .pt2 file: {shown} is in no file of a name that may be")
+            data = self._bytes(f"data/{kind}/{path}")
+            meta = entry["tensor_meta"]
+            # Strides of 0 make a large tensor of few bytes.
+            elements = math.prod(int(size["as_int"]) for size in meta["sizes"])
+            self._spend(8 * abs(elements), f"tensor {shown}")
+            tensors[name] = _tensor(data, meta)
         return tensors
 
     def _inputs(
@@ -224,7 +246,8 @@ class _Archive:
 
 
 def _is_model(name: str) -> bool:
-    return name.startswith("models/") and name.endswith(".json") and name.count("/") == 1
+    inner = name.removeprefix("models/")
+    return inner != name and name.endswith(".json") and _FILE_NAME.fullmatch(inner) is not None
 
 
 def _sample_shape(meta: Mapping[str, Any]) -> tuple[int, ...]:
@@ -242,8 +265,8 @@ def _tensor(data: bytes, meta: Mapping[str, Any]) -> NDArray[Any]:
     offset = int(meta["storage_offset"]["as_int"])
     if len(shape) != len(strides) or min([*shape, *strides, offset, 0]) < 0:
         raise ValueError("negative size, stride or offset")
-    if math.prod(shape) > MAX_ELEMENTS or len(shape) > 8:
-        raise ValueError("too large a tensor")
+    if len(shape) > 8:
+        raise ValueError("too many axes")
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     whole = np.frombuffer(data, dtype, len(data) // dtype.itemsize)
     if math.prod(shape) and last >= whole.size:

@@ -17,8 +17,8 @@ from tiny_dialect.errors import InvalidModel, InvalidOption
 
 ATEN = "aten."
 
-_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
-_MODULE_PATH = re.compile(r"[\w.]+")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w{0,499}")
+_MODULE_PATH = re.compile(r"[\w.]{1,500}")
 _FRAME = re.compile(r'File "([^"\n]*)", line (\d+)')
 _LIBRARY_FRAME = re.compile(r"[/\\]torch[/\\]")
 _LIBRARY_MODULE = "torch.nn.modules."
@@ -61,7 +61,7 @@ class TorchNode:
     def place(self) -> str:
         """The node in words, for errors."""
         where = "".join(f", {text}" for text in (self.module, self.line) if text)
-        return f"node {self.name} ({self.op}{where})"
+        return f"node {self.name} ({shown(self.op, 120)}{where})"
 
     @property
     def kind(self) -> str:
@@ -99,7 +99,7 @@ class TorchGraph:
 
     def fail(self, message: str, node: TorchNode | None = None) -> NoReturn:
         """Raise `InvalidModel` for the file, or at a node."""
-        raise InvalidModel(message, f"{self.source}:{node.place}" if node else self.source)
+        raise InvalidModel(shown(message), f"{self.source}:{node.place}" if node else self.source)
 
 
 def _refs(argument: Any) -> list[Ref]:
@@ -119,6 +119,12 @@ def resolved(argument: Any, values: Mapping[str, Any]) -> Any:
     return argument
 
 
+def shown(text: str, most: int = 600) -> str:
+    """Text that a file has a part in, as it may stand in an error: short and on one line."""
+    plain = text if text.isprintable() else ascii(text)
+    return plain if len(plain) <= most else f"{plain[:most]}..."
+
+
 def is_name(text: object) -> bool:
     """True for what may name a value."""
     return isinstance(text, str) and _IDENTIFIER.fullmatch(text) is not None
@@ -130,7 +136,7 @@ def user_line(stack_trace: str) -> str:
     if not frames:
         return ""
     path, line = frames[-1]
-    return f"{PurePosixPath(path.replace(chr(92), '/')).name}:{line}"
+    return f"{shown(PurePosixPath(path.replace(chr(92), '/')).name, 100)}:{line[:9]}"
 
 
 def module_path(stack: Sequence[tuple[str, str]]) -> str:

@@ -30,6 +30,7 @@ from tiny_pipelines.frontends.torch_graph import (
     checked,
     out_of_place,
     require_torch,
+    shown,
 )
 from tiny_pipelines.frontends.values import NCHW, NHWC, Value
 
@@ -116,7 +117,7 @@ class Reader:
 
     def fail(self, message: str) -> NoReturn:
         """Raise `InvalidModel` at the current node."""
-        self.build.fail(message)
+        self.build.fail(shown(message))
 
     def network(self, name: str) -> Network:
         """The whole network."""

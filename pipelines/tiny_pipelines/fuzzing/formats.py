@@ -1,5 +1,6 @@
 """Every input format: valid files made in code, how they are damaged, and what reads them."""
 
+import importlib
 import importlib.util
 import io
 import json
@@ -15,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from tiny_pipelines.fuzzing import readers
+from tiny_pipelines.fuzzing import device_images, readers
+from tiny_pipelines.fuzzing.exported_programs import damage_program, pt2_file
 from tiny_pipelines.fuzzing.mutations import (
     Mutation,
     damage_bytes,
@@ -55,6 +57,13 @@ def _models(name: str) -> Sequence[bytes]:
     from tiny_pipelines.fuzzing import model_seeds
 
     return [getattr(model_seeds, name)()]
+
+
+def _programs() -> Sequence[bytes]:
+    """A `.pt2` file. PyTorch, where there is one, loads its libraries here, before the watch."""
+    if importlib.util.find_spec("torch") is not None:
+        importlib.import_module("torch").set_num_threads(1)
+    return [pt2_file()]
 
 
 def _modules(bytecode: bool) -> Sequence[bytes]:
@@ -173,6 +182,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             Format("tflite", partial(_models, "tflite_file"), damage_bytes, readers.model),
             Format("onnx", partial(_models, "onnx_file"), damage_bytes, readers.model, "onnx"),
             Format("pickle", partial(_models, "mcunet_file"), damage_zip, readers.model),
+            Format("pt2", _programs, damage_program, readers.program),
             Format("mlir", partial(_modules, False), damage_text, readers.module),
             Format("bytecode", partial(_modules, True), damage_bytes, readers.module),
             Format("scheme", _schemes, damage_json, readers.scheme),
@@ -181,6 +191,8 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             Format("images", _images, damage_bytes, readers.image_folder, "PIL"),
             Format("checkpoint", _checkpoints, _damage_checkpoint, readers.checkpoint),
             Format("blob", _blobs, _damage_blob, readers.blob),
+            Format("manifest", device_images.manifests, damage_json, device_images.manifest),
+            Format("elf", device_images.programs, damage_bytes, device_images.program),
         )
     }
 )

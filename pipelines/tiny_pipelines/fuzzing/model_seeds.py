@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from tiny_pipelines.fuzzing.flatbuffer_writer import Scalar, Vector, flatbuffer
+from tiny_pipelines.fuzzing.mcunet_writer import Record, convolution
 
 _SCALE, _ZERO = 0.02, -7
 
 
 def mcunet_file() -> bytes:
     """An MCUNet `.pkl`: two blocks, one with a residual; every optional part."""
-    network: dict[str, Any] = {
+    network: Record = {
         "first_conv": _mcunet_conv((2, 3), (9, 7), (5, 4), (3, 3), stride=2),
         "blocks": [_mcunet_block()],
         "feature_mix": _mcunet_conv((3, 6), (5, 4), (5, 4)),
@@ -31,7 +32,7 @@ def mcunet_file() -> bytes:
     return buffer.getvalue()
 
 
-def _mcunet_block() -> dict[str, Any]:
+def _mcunet_block() -> Record:
     size = (5, 4)
     quantization = {"x_scale": 0.05, "x_zero": 3, "y_scale": 0.05, "y_zero": 3}
     return {
@@ -50,30 +51,10 @@ def _mcunet_conv(
     kernel: tuple[int, int] = (1, 1),
     stride: int = 1,
     depthwise: bool = False,
-) -> dict[str, Any]:
+) -> Record:
     rng = np.random.default_rng(channels[1])
-    groups = channels[0] if depthwise else 1
-    shape = (channels[1], channels[0] // groups, *kernel)
-    return {
-        "in_channel": channels[0],
-        "in_shape": in_shape,
-        "out_channel": channels[1],
-        "out_shape": out_shape,
-        "kernel_size": kernel,
-        "stride": stride,
-        "groups": groups,
-        "depthwise": depthwise,
-        "act": None,
-        "params": {
-            "weight": rng.integers(-127, 128, shape).astype(np.int8),
-            "bias": rng.integers(-500, 500, channels[1]).astype(np.int32),
-            "w_scales": rng.uniform(0.001, 0.01, channels[1]).astype(np.float32),
-            "x_scale": 0.05,
-            "x_zero": 3,
-            "y_scale": 0.05,
-            "y_zero": 3,
-        },
-    }
+    shapes = in_shape, out_shape
+    return convolution(rng, channels, shapes, kernel, stride, depthwise, scales=(0.05, 0.05))
 
 
 def tiny_module() -> Any:

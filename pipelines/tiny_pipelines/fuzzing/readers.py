@@ -5,6 +5,7 @@ broke a promise: an error of several lines, a half-written output.
 """
 
 import contextlib
+import importlib.util
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tiny_dialect.errors import InvalidModel, TinyError
+from tiny_pipelines.fuzzing import exported_programs
 
 RUN: dict[str, Any] = {"epochs": 2, "rate": 0.1, "model": "0123", "data": "set.npz"}
 RECORD: dict[str, Any] = {
@@ -62,7 +64,7 @@ def _is_progress(line: str) -> bool:
     return line.startswith("importing ") and (line.endswith(" ...") or line.endswith(" s"))
 
 
-def model(data: bytes, folder: Path) -> None:
+def model(data: bytes, folder: Path, *options: str) -> None:
     """A model file through `tiny-import`, and what it wrote through it again."""
     from tiny_pipelines.cli import tiny_import
 
@@ -72,13 +74,29 @@ def model(data: bytes, folder: Path) -> None:
     with contextlib.ExitStack() as made:
         for one in (path, middle):
             made.callback(one.unlink, missing_ok=True)
-        _command(tiny_import.main, [str(path)], last)
-        if tiny_import.main([str(path), "-o", str(middle)]) != 0:
+        _command(tiny_import.main, [str(path), *options], last)
+        if tiny_import.main([str(path), *options, "-o", str(middle)]) != 0:
             raise Broken("was imported as text, but not as bytecode")
         try:
             _command(tiny_import.main, [str(middle)], last)
         except TinyError as error:
             raise Broken(f"the import of an import is refused: {error}") from error
+
+
+def program(data: bytes, folder: Path) -> None:
+    """A `.pt2` file and a calibration set through `tiny-import`; without PyTorch, its graph."""
+    if importlib.util.find_spec("torch") is None:
+        from tiny_pipelines.frontends.pt2_file import is_pt2, read_graph
+
+        if not is_pt2(data):
+            raise InvalidModel("is not a .pt2 file")
+        read_graph(data, "input")
+        return
+    samples = folder / "samples.npz"
+    if not samples.exists():
+        values = np.random.default_rng(0).normal(size=(3, *exported_programs.SAMPLE_SHAPE))
+        np.savez(samples, x=values.astype(np.float32))
+    model(data, folder, "--calibrate", str(samples))
 
 
 def module(data: bytes, folder: Path) -> None:

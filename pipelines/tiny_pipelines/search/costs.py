@@ -132,26 +132,12 @@ def fits(costs: Costs, budgets: Costs) -> bool:
 
 @dataclass(frozen=True)
 class PartSizes:
-    """What each part adds: exact bytes of state, and at most so much of what only a plan knows.
-
-    `saved` are the bytes of a weight's input that wait for the backward pass, `macs` the
-    multiply-accumulates of its gradient.
-    """
+    """What each part adds: bytes of state, and the multiply-accumulates of a weight's gradient."""
 
     count: int
     biases: dict[int, int]
     weights: dict[tuple[int, float], int]
-    saved: dict[tuple[int, float], int]
     macs: dict[tuple[int, float], int]
-
-    def freed(self, name: str, larger: Selection, smaller: Selection) -> int:
-        """The most that `smaller` needs less of a cost than `larger`, apart from trained state."""
-        parts = {SRAM: self.saved, MACS: self.macs}[name]
-        kept = dict(smaller.weights)
-        return sum(
-            max(parts[index, ratio] - parts.get((index, kept.get(index, 0.0)), 0), 0)
-            for index, ratio in larger.weights
-        )
 
     def knows(self, selection: Selection) -> bool:
         """True for a selection that is made of these parts."""
@@ -168,29 +154,24 @@ class PartSizes:
 def part_sizes(module: Any, space: Space, update: str) -> PartSizes:
     """The sizes for a model-stage module under an update rule."""
     unit = {"int16": 2, "float32": 4}.get(update, 1)
-    sizes = PartSizes(len(space.names), {}, {}, {}, {})
+    sizes = PartSizes(len(space.names), {}, {}, {})
     layers = layers_of(find_function(module, INFER)).convolutions
     for index in space.candidates:
         conv = layers[index]
-        weight, x, y = shape_of(conv.w), shape_of(conv.x), shape_of(conv.y)
+        weight, y = shape_of(conv.w), shape_of(conv.y)
         groups = geometry(conv).groups
         channels = weight[trained_axis(groups, weight)]
         sizes.biases[index] = 4 * weight[0]
         for ratio in space.ratios:
             chosen = chosen_count(channels, ratio)
-            read = x[3] if chosen == channels else chosen * (x[3] // channels)
             values = prod(weight) // channels * chosen
             sizes.weights[index, ratio] = _words(values * unit)
-            sizes.saved[index, ratio] = _words(x[1] * x[2] * read) + _ALIGNMENT
             sizes.macs[index, ratio] = values * y[1] * y[2]
     return sizes
 
 
-_ALIGNMENT = 16
-
-
 class CostBounds:
-    """What measured selections say of others: the two arguments of `exact.py`."""
+    """What measured selections say of others: a plan serves whatever trains less."""
 
     def __init__(self, sizes: PartSizes, measured: Mapping[Selection, Costs]) -> None:
         self._sizes = sizes
@@ -205,7 +186,7 @@ class CostBounds:
         for other, costs in self._measured.items():
             if selection.within(other) and fits(self._moved(other, costs, selection), budgets):
                 return True
-            if other.biases <= selection.biases and self._exceeds(other, costs, selection, budgets):
+            if other.within(selection) and not fits(self._moved(other, costs, selection), budgets):
                 return False
         return None
 
@@ -213,16 +194,6 @@ class CostBounds:
         """The costs of `other` with the trained state of `selection`."""
         state = self._sizes.state(selection) - self._sizes.state(other)
         return {**costs, SRAM: costs[SRAM] + state}
-
-    def _exceeds(
-        self, other: Selection, costs: Costs, selection: Selection, budgets: Costs
-    ) -> bool:
-        moved = self._moved(other, costs, selection)
-        return any(
-            moved[name] - self._sizes.freed(name, other, selection) > budget
-            for name, budget in budgets.items()
-            if name in (SRAM, MACS)
-        )
 
 
 def _words(size: int) -> int:

@@ -24,7 +24,7 @@ class Evolution:
 
     population: int = 32
     generations: int = 60
-    measurements: int = 60
+    measurements: int = 120
     seed: int = 0
 
 

@@ -1,14 +1,15 @@
 """The best selection within budgets, with a proof: CP-SAT over cuts that the planner supplies.
 
 What a part is worth adds up, and so does the trained state; the arena does not, and only the
-planner knows it. But a plan serves whatever trains less, and a plan with room for one more saved
-tensor serves whatever saves that tensor too. So for a measured T, and every S with as many biases,
+planner knows it. But a plan serves whatever trains less. So for a measured T
 
-    sram(S) >= sram(T) + state(S) - state(T) - sum of the saved bytes of T that S does not save
+    sram(S) >= sram(T) + state(S) - state(T)        for every S that trains all of T
 
-CP-SAT solves the relaxation that has only such cuts. Its optimum is measured: within the budgets it
-is the best there is, else it becomes a cut. Every optimum on the way is an upper bound. The proof
-is as good as the planner: it holds where a plan is never worse than these two arguments make it.
+CP-SAT solves the relaxation that has only such cuts, above the best that was ever measured within
+the budgets. Its optimum is measured: within the budgets it is the best there is, else parts of it
+are dropped for as long as what is left still explains why it does not fit, and that core becomes a
+cut. Every optimum on the way is an upper bound. The proof is as good as the planner: it holds where
+a plan for less is never larger than one for more.
 """
 
 import importlib
@@ -62,7 +63,7 @@ def solve_exactly(
     for selection, measured in costs.measurements().items():
         if sizes.knows(selection):
             relaxation.cut(selection, measured)
-    incumbent: tuple[float, Selection] | None = None
+    incumbent = _best_measured(table, costs, sizes, budgets)
     bound = float("inf")
     while True:
         best = relaxation.solve(incumbent[0] if incumbent else None)
@@ -77,15 +78,53 @@ def solve_exactly(
         if fits(measured, budgets):
             incumbent = worth, best
             break
-        relaxation.cut(best, measured)
+        core = _core(best, costs, sizes, budgets)
+        relaxation.cut(core, costs.of(core))
         if time.perf_counter() - begin > seconds:
-            incumbent = _repaired(table, costs, budgets, best)
+            repaired = _repaired(table, costs, budgets, best)
+            incumbent = max((one for one in (incumbent, repaired) if one), default=None, key=_worth)
             break
     elapsed = time.perf_counter() - begin
     if incumbent is None:
         return Found(None, 0.0, {}, bound, costs.measured - before, elapsed)
     worth, best = incumbent
     return Found(best, worth, costs.of(best), bound, costs.measured - before, elapsed)
+
+
+def _worth(found: tuple[float, Selection]) -> float:
+    return found[0]
+
+
+def _best_measured(
+    table: Contributions, costs: CostModel, sizes: PartSizes, budgets: Costs
+) -> tuple[float, Selection] | None:
+    """Of all that was ever measured within the budgets the one that is worth most."""
+    known = costs.measurements().items()
+    fitting = [one for one, c in known if fits(c, budgets) and _in(table, one) and sizes.knows(one)]
+    return max(((table.worth(one), one) for one in fitting), default=None, key=_worth)
+
+
+def _in(table: Contributions, selection: Selection) -> bool:
+    """True for a selection of the table's parts."""
+    first = table.space.first_trainable(selection.biases)
+    known = all(pair in table.weights and pair[0] >= first for pair in selection.weights)
+    return known and selection.biases in table.biases
+
+
+def _core(selection: Selection, costs: CostModel, sizes: PartSizes, budgets: Costs) -> Selection:
+    """A part of a selection whose arena alone leaves too little for the state of the whole."""
+
+    def explains(part: Selection) -> bool:
+        state = sizes.state(selection) - sizes.state(part)
+        return costs.of(part)[SRAM] + state > budgets[SRAM]
+
+    if SRAM not in budgets or not explains(selection):
+        return selection
+    core = selection
+    for index, _ in selection.weights:
+        if explains(less := core.without(index)):
+            core = less
+    return core
 
 
 def _repaired(
@@ -133,24 +172,22 @@ class _Relaxation:
         self._model.maximize(self._worth)
 
     def cut(self, trained: Selection, measured: Costs) -> None:
-        """What the costs of one selection say of all with at least as many biases."""
+        """What the costs of one selection say of others with at least as many biases."""
         fewer = [var.negated() for n, var in self._biases.items() if n < trained.biases]
         for name, budget in self._budgets.items():
             if name == SRAM:
-                own, parts = measured[SRAM] - self._sizes.state(trained), self._sizes.saved
-                needed = self._state + own
+                own = measured[SRAM] - self._sizes.state(trained)
+                all_of_it = [self._at_least(index, ratio) for index, ratio in trained.weights]
+                self._model.add(self._state + own <= budget).only_enforce_if([*fewer, *all_of_it])
             elif name == MACS:
-                needed, parts = measured[MACS], self._sizes.macs
+                freed = sum(self._freed(index, ratio) for index, ratio in trained.weights)
+                self._model.add(measured[MACS] - freed <= budget).only_enforce_if(fewer)
             elif measured[name] > budget:
                 self._exclude_larger(trained, fewer)
-                continue
-            else:
-                continue
-            freed = sum(self._freed(index, ratio, parts) for index, ratio in trained.weights)
-            self._model.add(needed - freed <= budget).only_enforce_if(fewer)
 
-    def _freed(self, index: int, ratio: float, parts: dict[tuple[int, float], int]) -> Any:
+    def _freed(self, index: int, ratio: float) -> Any:
         """The most that a selection can free by training less of one weight than `ratio`."""
+        parts = self._sizes.macs
         most = parts[index, ratio]
         kept = [
             min(parts[index, r], most) * self._weights[index, r] for r in self._table.space.ratios

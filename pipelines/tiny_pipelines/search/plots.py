@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
+from tiny_pipelines.plot_ticks import round_ticks
 from tiny_pipelines.search.contributions import Contributions
 
 _WIDTH, _HEIGHT = 900, 560
@@ -19,15 +20,17 @@ def contribution_plot(table: Contributions, title: str) -> str:
     parts = [*_frame(title)]
     values = list(table.biases.values())
     scale = _Scale(min(0.0, *values), max(1e-9, *values), top, middle)
+    parts += scale.axis("worth of the biases of the last k")
     width = (_WIDTH - _LEFT - _RIGHT) / len(counts)
     for place, (count, value) in enumerate(table.biases.items()):
         x = _LEFT + place * width
         parts.append(scale.bar(x + width * 0.15, width * 0.7, value, _BIAS))
         parts.append(_text(x + width / 2, middle + 14, str(count), "middle"))
-    parts += scale.axis("worth of the biases of the last k")
     values = list(table.weights.values())
     scale = _Scale(min(0.0, *values), max(1e-9, *values), middle + _GAP, bottom)
     candidates, ratios = table.space.candidates, table.space.ratios
+    shares = ", ".join(f"{ratio:g}" for ratio in ratios)
+    parts += scale.axis(f"worth of each convolution's weight, shares {shares}, light to dark")
     width = (_WIDTH - _LEFT - _RIGHT) / len(candidates)
     for place, index in enumerate(candidates):
         x, each = _LEFT + place * width, width * 0.8 / len(ratios)
@@ -35,8 +38,6 @@ def contribution_plot(table: Contributions, title: str) -> str:
             value, shade = table.weights[index, ratio], _SHADES[number % len(_SHADES)]
             parts.append(scale.bar(x + width * 0.1 + number * each, each, value, shade))
         parts.append(_text(x + width / 2, bottom + 14, str(index), "middle"))
-    shares = ", ".join(f"{ratio:g}" for ratio in ratios)
-    parts += scale.axis(f"worth of each convolution's weight, shares {shares}, light to dark")
     parts.append(_text(_WIDTH / 2, bottom + 32, "convolution", "middle"))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -92,9 +93,8 @@ class _Scale:
     def axis(self, name: str) -> list[str]:
         """Ticks, the line of 0, and a name above."""
         parts = [_text(_LEFT, self.top - 8, name, "start")]
-        for tick in range(5):
-            value = self.low + (self.high - self.low) * tick / 4
-            parts.append(_text(_LEFT - 6, self.y(value) + 4, f"{value:.3g}", "end"))
+        for value in round_ticks(self.low, self.high):
+            parts.append(_text(_LEFT - 6, self.y(value) + 4, f"{value:g}", "end"))
             parts.append(_rule(self.y(value), _GRID))
         return [*parts, _rule(self.y(0), _INK)]
 

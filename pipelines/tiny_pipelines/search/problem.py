@@ -23,7 +23,7 @@ from tiny_passes.graph import INFER, TRAIN_STEP, find_function, functions
 from tiny_passes.layers import layers_of
 from tiny_passes.select_updates import ranked_channels
 from tiny_passes.update_scheme import chosen_count
-from tiny_pipelines.datasets import DataSet, Preprocessing, preprocessing_of
+from tiny_pipelines.datasets import DataSet, Preprocessing
 from tiny_pipelines.frontends import import_bytes
 from tiny_pipelines.host import Array
 from tiny_pipelines.host_loading import compiled_without_state, trained_state
@@ -126,7 +126,7 @@ def build_problem(
         module = build_step(model, space.everything, options, "scheduled")
         del module.operation.attributes["tiny.scheme"]
         known = functions(module)
-        preprocessing = preprocessing_of(known.get("prefix", known[TRAIN_STEP]))
+        preprocessing = data.preprocessing_for(known.get("prefix", known[TRAIN_STEP]))
         parts = [
             to_bytecode(module),
             *(split.samples.tobytes() for split in (data.train, data.test)),

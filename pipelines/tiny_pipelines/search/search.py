@@ -74,9 +74,9 @@ class Search:
 
     def solve(self, goal: Goal, tell: Tell | None = None) -> dict[str, Any]:
         """Every method's best for one goal; the scheme of the first method becomes a file."""
-        results = {
-            method: self._solved(method, goal.budgets, tell) for method in self.settings.methods
-        }
+        # Evolution first: the exact search starts above the best that was measured.
+        order = sorted(self.settings.methods, key=METHODS.index, reverse=True)
+        results = {method: self._solved(method, goal.budgets, tell) for method in order}
         found = results[self.settings.methods[0]]
         if found.selection is None:
             raise InvalidOption(
@@ -141,14 +141,19 @@ class Search:
         title = f"{self.model}: worth as {self.settings.measure} on held-out samples"
         self._write(self.folder / "contributions.svg", contribution_plot(self.table, title))
         front = self.front(tell)
-        given = [
-            (goal.name, float(self.costs.of(goal.like)[SRAM]), worth)
-            for goal in goals
-            if goal.like is not None and (worth := self._worth(goal.like)) is not None
-        ]
+        given: dict[tuple[float, float], str] = {}
+        for goal in goals:
+            worth = None if goal.like is None else self._worth(goal.like)
+            if goal.like is not None and worth is not None:
+                size = float(self.costs.of(goal.like)[SRAM])
+                given.setdefault((size, worth), goal.name.removeprefix("like-"))
         if front:
-            self._write(self.folder / "front.svg", front_plot(front, given, title))
-        record = {"model": self.model, "goals": records, "front": front}
+            named = [(name, *point) for point, name in given.items()]
+            self._write(self.folder / "front.svg", front_plot(front, named, title))
+        solved = [{**record, "scheme": Path(record["scheme"]).name} for record in records]
+        trials = self.log.trials.values()
+        spent = {"count": len(trials), "seconds": round(sum(one.seconds for one in trials), 1)}
+        record = {"model": self.model, "trials": spent, "goals": solved, "front": front}
         self._write(self.folder / "search.json", json.dumps(record, indent=1) + "\n")
 
     def _write(self, path: Path, text: str) -> None:

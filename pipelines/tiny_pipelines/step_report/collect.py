@@ -10,8 +10,8 @@ from tiny_dialect.dialect import to_bytecode
 from tiny_dialect.types import storage_bytes
 from tiny_passes.arena_map import ArenaMap, Placement, arena_map
 from tiny_passes.graph import TRAIN_STEP, body, find_function, is_trained, layer_of, producer
-from tiny_pipelines.arena_ladder import Rung, arena_ladder
-from tiny_pipelines.benchmark import Benchmark, OpCost, run_benchmark
+from tiny_pipelines.benchmarks.benchmark import Benchmark, OpCost, run_benchmark
+from tiny_pipelines.memory_reports.arena_ladder import Rung, arena_ladder
 from tiny_pipelines.training import TrainingOptions
 from tiny_targets.target import Target
 

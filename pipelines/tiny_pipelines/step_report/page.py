@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterator
 from html import escape
 
-from tiny_pipelines.arena_ladder import Rung
-from tiny_pipelines.memory_timeline import timeline_svg
+from tiny_pipelines.memory_reports.arena_ladder import Rung
+from tiny_pipelines.memory_reports.timeline import timeline_svg
 from tiny_pipelines.step_report.collect import LayerReport, StepReport
 
 _KIB = 1024

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 from tiny_dialect.attributes import integers, to_list
+from tiny_dialect.dialect import place_of
 from tiny_dialect.errors import InvalidModel
 from tiny_passes.graph import layer_of
 
@@ -67,7 +68,7 @@ def blocking_of(op: Any, form: str, target: Any) -> Blocking:
     if len(values) != 3 or min(values) < 1:
         raise InvalidModel(
             f"expects {BLOCKING} of pixels, channels and steps, got {values}",
-            layer_of(op) or str(op.location),
+            layer_of(op) or place_of(op.location),
         )
     return Blocking(*values)
 

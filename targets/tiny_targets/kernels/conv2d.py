@@ -9,6 +9,7 @@
 
 from typing import Any
 
+from tiny_dialect.dialect import place_of
 from tiny_dialect.errors import InvalidModel
 from tiny_dialect.ops import Conv2D
 from tiny_passes.graph import layer_of
@@ -68,5 +69,5 @@ def _require_plane(op: Any) -> None:
     """Raise `InvalidModel` where there is no room for a channel."""
     best = possible(op)
     if best.traversal != PLANES or scratch_of(op) < best.scratch_bytes:
-        place = layer_of(op) or str(op.location)
+        place = layer_of(op) or place_of(op.location)
         raise InvalidModel(f"cannot work in planes in {scratch_of(op)} bytes of scratch", place)

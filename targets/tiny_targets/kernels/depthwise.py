@@ -17,7 +17,7 @@ from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of, wal
 from tiny_targets.kernels.channel_record import ChannelRecord, RecordLayout
 from tiny_targets.kernels.nest import Buffer, Nest, Span
 from tiny_targets.kernels.plane import Plane, PlaneWriter
-from tiny_targets.kernels.primitives import Primitives, primitives_of, settled
+from tiny_targets.kernels.primitives import primitives_of, settled
 from tiny_targets.kernels.rescale import Rescaling, rescaling_of
 from tiny_targets.kernels.rows import Rows
 from tiny_targets.kernels.scalar import Index, Scalar, minimum, select
@@ -25,6 +25,7 @@ from tiny_targets.kernels.scratch import ScratchWish, scratch_of
 from tiny_targets.kernels.tap_pairs import Pair, row_products, weight_words
 from tiny_targets.kernels.weights import sum_bounds
 from tiny_targets.kernels.windows import Axis, axes
+from tiny_targets.kernels.word_stream import WordStream
 
 OUTPUTS = 4
 """Outputs side by side: six live accumulators are the limit, and a step must be whole words."""
@@ -113,25 +114,6 @@ class _Place:
     def carried(self) -> tuple[Address, ...]:
         """As the values of a loop."""
         return (self.window, self.y) if self.mask is None else (self.window, self.y, self.mask)
-
-
-class _Words:
-    """Words of a stream, loaded two at a time when the first of them is asked for."""
-
-    def __init__(self, core: Primitives, start: Address, count: int) -> None:
-        self._core, self._start, self._count = core, start, count
-        self._loaded: dict[int, Scalar] = {}
-
-    def __getitem__(self, index: int) -> Scalar:
-        if index not in self._loaded:
-            even = index - index % 2
-            address = self._start + 4 * even
-            if even + 1 < self._count:
-                pair = self._core.load_pair(address)
-                self._loaded[even], self._loaded[even + 1] = pair
-            else:
-                self._loaded[even] = address.load("i32")
-        return self._loaded[index]
 
 
 class DepthwiseEmitter:
@@ -287,9 +269,9 @@ class DepthwiseEmitter:
         across, totals = plane.horizontal, list(totals)
         row = row_products(plane.window, across.stride, across.kernel, len(totals))
         height = plane.vertical.kernel
-        taps = _Words(core, self._record.taps, height * len(row.words))
+        taps = WordStream(core, self._record.taps, height * len(row.words))
         for u in range(height):
-            elements = _Words(core, window + u * plane.row_bytes, row.element_words)
+            elements = WordStream(core, window + u * plane.row_bytes, row.element_words)
             for product in row.products:
                 x, w = elements[product.word], taps[u * len(row.words) + product.weight]
                 total = totals[product.output]

@@ -17,6 +17,7 @@ from typing import Any
 
 from tiny_dialect.errors import InvalidModel
 from tiny_dialect.ops import FusedBlock
+from tiny_passes.block_chains import MAX_BUFFERS, buffers_of
 from tiny_passes.graph import layer_of, outer_value
 from tiny_passes.overwriting import ROWS, traversal_of
 from tiny_passes.row_schedule import Chain, chain_of, ring_offsets, ring_shapes, scratch_bytes
@@ -43,6 +44,9 @@ BANDS = (1, 2, 4, 8)
 
 WORTH_BYTES = 4096
 """What is asked for to compute two rows at a time in place of one, which halves that."""
+
+_FAST_TABLES = 5
+"""The most tables that a convolution binds more in its fast form."""
 
 
 @dataclass
@@ -81,13 +85,36 @@ def fused_block(nest: Nest, op: Any, target: Any) -> None:
     """The region, an output row at a time."""
     chain = chain_of(op)
     _check(op, chain)
-    emit_chain(nest, op, chain, _yielded(op), target)
+    results, sizes = _yielded(op), _sizes_within(op, chain, target, scratch_of(op))
+    if _binds_too_much(op, chain, results, target, sizes):
+        sizes = _rings_alone(chain)
+    _emit_chain(nest, chain, results, target, sizes)
 
 
 def emit_chain(nest: Nest, op: Any, chain: Chain, results: dict[Any, Any], target: Any) -> None:
     """The kernel of an op that is a chain; `results` are the op's, by the chain's values."""
+    _emit_chain(nest, chain, results, target, _sizes_within(op, chain, target, scratch_of(op)))
+
+
+def _binds_too_much(
+    op: Any, chain: Chain, results: dict[Any, Any], target: Any, sizes: "_Sizes"
+) -> bool:
+    """True where the fast form, which binds tables of its own, is more than one dispatch takes."""
+    if (
+        sizes.tile is None
+        or buffers_of(chain) + _FAST_TABLES * len(chain.convolutions) < MAX_BUFFERS
+    ):
+        return False
+    with Nest("trial") as trial:
+        _emit_chain(trial, chain, results, target, sizes)
+        made = trial.call()
+    return len(made.arguments) > MAX_BUFFERS + (made.kernel.steps > 1)
+
+
+def _emit_chain(
+    nest: Nest, chain: Chain, results: dict[Any, Any], target: Any, sizes: "_Sizes"
+) -> None:
     source, output = chain.convolutions[0].x, results[chain.output]
-    sizes = _sizes_within(op, chain, target, scratch_of(op))
     x = _input(nest, source)
     y = Rows(nest.write(output, image_shape(output)))
     shapes, offsets = ring_shapes(chain, sizes.bands), ring_offsets(chain, sizes.bands)
@@ -144,7 +171,11 @@ def _may_work_in_bands(op: Any, chain: Chain) -> bool:
 def _sizes_within(op: Any, chain: Chain, target: Any, budget: int) -> _Sizes:
     """The best use of `budget` bytes."""
     fitting = [sizes for size, sizes in _sizes(op, chain, target) if size <= budget]
-    return fitting[-1] if fitting else _Sizes([1] * len(chain.convolutions), None)
+    return fitting[-1] if fitting else _rings_alone(chain)
+
+
+def _rings_alone(chain: Chain) -> _Sizes:
+    return _Sizes([1] * len(chain.convolutions), None)
 
 
 def _input(nest: Nest, source: Any) -> Rows:

@@ -8,6 +8,7 @@ touched. The sums are those of the kernel that writes elsewhere, term by term.
 from typing import Any
 
 from tiny_dialect.attributes import to_array
+from tiny_dialect.dialect import place_of
 from tiny_dialect.errors import InvalidModel
 from tiny_dialect.types import shape_of
 from tiny_passes.graph import layer_of
@@ -60,5 +61,5 @@ def _require_scratch(op: Any) -> None:
     if "tiny.scratch_bytes" in op.attributes:
         scratch = op.attributes["tiny.scratch_bytes"].value
     if best.traversal != PLANES or scratch < best.scratch_bytes:
-        place = layer_of(op) or str(op.location)
+        place = layer_of(op) or place_of(op.location)
         raise InvalidModel(f"cannot work in planes with {scratch} bytes of scratch memory", place)

@@ -26,11 +26,12 @@ from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of, wal
 from tiny_targets.kernels.convolution import axes
 from tiny_targets.kernels.integer_header import EXPONENT, Result, limit_mantissa
 from tiny_targets.kernels.nest import Nest
-from tiny_targets.kernels.primitives import Primitives, pinned, primitives_of
+from tiny_targets.kernels.primitives import pinned, primitives_of
 from tiny_targets.kernels.scalar import Index, Scalar, number
 from tiny_targets.kernels.scratch import ScratchWish
 from tiny_targets.kernels.tap_pairs import RowProducts, row_products, weight_words
 from tiny_targets.kernels.windows import Axis
+from tiny_targets.kernels.word_stream import WordStream
 
 OUTPUTS = 4
 """Inputs of the convolution computed side by side."""
@@ -151,24 +152,6 @@ def depthwise_scratch(op: Any, target: Any) -> ScratchWish | None:
     """The plane and the taps."""
     plan = plan_of(op, target)
     return None if plan is None else ScratchWish([plan.scratch_bytes])
-
-
-class _Words:
-    """Words of a stream, loaded when they are asked for."""
-
-    def __init__(self, core: Primitives, start: Address, count: int) -> None:
-        self._core, self._start, self._count = core, start, count
-        self._loaded: dict[int, Scalar] = {}
-
-    def __getitem__(self, index: int) -> Scalar:
-        if index not in self._loaded:
-            even = index - index % 2
-            at = self._start + _WORD * even
-            if even + 1 < self._count:
-                self._loaded[even], self._loaded[even + 1] = self._core.load_pair(at)
-            else:
-                self._loaded[even] = at.load("i32")
-        return self._loaded[index]
 
 
 class _Taps:
@@ -337,9 +320,9 @@ class DepthwiseInputGradient:
         self, at: Address, row: Phase, form: RowProducts, record: Address, totals: list[Scalar]
     ) -> list[Scalar]:
         core, words = self._core, len(form.words)
-        taps = _Words(core, record, len(row.taps) * words)
+        taps = WordStream(core, record, len(row.taps) * words)
         for u in range(len(row.taps)):
-            elements = _Words(core, at + u * self._plan.row_bytes, form.element_words)
+            elements = WordStream(core, at + u * self._plan.row_bytes, form.element_words)
             for product in form.products:
                 x, w = elements[product.word], taps[u * words + product.weight]
                 total = totals[product.output]

@@ -182,6 +182,7 @@ def _manifest(
             "state": schedule.state_bytes,
             "saved_state": blob_bytes(schedule) if schedule.state else 0,
             "stack_used": golden.stack_bytes,
+            "stack_bounds": image.stack_bounds,
         },
         "image": asdict(image.sizes),
         **provenance(origin, files),

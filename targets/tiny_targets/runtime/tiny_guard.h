@@ -17,7 +17,8 @@ extern "C" {
  * multiple of TINY_GUARD_BYTES. Cortex-M: takes the highest region of the MPU, enables it with the
  * default map behind it, and the MemManage fault. RISC-V: takes PMP entry 0, locked until reset. What
  * the fault handler does is yours. 0, or 1 for a wrong address or a core without this hardware; a
- * RISC-V core without PMP takes an illegal-instruction trap. Call it once, in privileged mode. */
+ * RISC-V core without PMP takes an illegal-instruction trap. Call it once, in privileged mode. A frame
+ * larger than the guard may write below it before it meets it: reserve what the manifest proves. */
 int tiny_guard_stack(void *lowest);
 
 /* The same in software, for cores without: a pattern, and whether it is still there. An overflow is

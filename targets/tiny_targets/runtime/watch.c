@@ -9,6 +9,8 @@ typedef struct {
     uint32_t *block_bytes;  /* per half-word: size of the block that starts here */
     uint32_t *block_counts; /* per half-word: its instructions */
     uint64_t instructions;
+    uint64_t limit; /* of instructions: here the engine is stopped */
+    int (*stop)(void *engine);
 } counter_t;
 
 static uint32_t count(const counter_t *counter, uint64_t offset, uint32_t size) {
@@ -25,7 +27,6 @@ static uint32_t count(const counter_t *counter, uint64_t offset, uint32_t size) 
  * counted once from the image's bytes and remembered by address; a block of another size at the same
  * address is counted anew. */
 void count_block(void *engine, uint64_t address, uint32_t size, counter_t *counter) {
-    (void)engine;
     uint64_t offset = address - counter->base;
     if (offset >= counter->size) return;
     uint64_t slot = offset >> 1;
@@ -34,6 +35,7 @@ void count_block(void *engine, uint64_t address, uint32_t size, counter_t *count
         counter->block_counts[slot] = count(counter, offset, size);
     }
     counter->instructions += counter->block_counts[slot];
+    if (counter->instructions >= counter->limit) counter->stop(engine);
 }
 
 typedef struct {

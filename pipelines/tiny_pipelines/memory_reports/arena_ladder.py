@@ -74,7 +74,7 @@ class PublishedMemory:
 @cache
 def published_memory(model: str) -> PublishedMemory | None:
     """What was published about `model`, by its name; None where nothing was."""
-    text = (resources.files("tiny_pipelines") / "published_memory.json").read_text()
+    text = (resources.files("tiny_pipelines.memory_reports") / "published_memory.json").read_text()
     record = json.loads(text)
     found = record["models"].get(model)
     if found is None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tiny_dialect.types import storage_bytes
 from tiny_passes.graph import TRAIN_STEP, body, find_function
 from tiny_passes.registry import run_pipeline
-from tiny_pipelines.benchmark import kernel_sizes
+from tiny_pipelines.benchmarks.benchmark import kernel_sizes
 from tiny_pipelines.frontends.emitter import emit
 from tiny_pipelines.frontends.layers import (
     ConvLayer,

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from tiny_dialect.errors import InvalidOption, TinyError
-from tiny_pipelines.benchmark import Benchmark, run_benchmark
+from tiny_pipelines.benchmarks.benchmark import Benchmark, run_benchmark
 from tiny_pipelines.training import TrainingOptions
+from tiny_targets.json_reader import read_json
 
 SLACK = 0.01
 """The share by which a total may exceed what was recorded."""
 
 TOTALS_FILE = "totals.json"
 _ZOO = "$TINY_DATA/"
+_MOST_BYTES = 1 << 20
 
 Totals = dict[str, dict[str, dict[str, int]]]
 
@@ -56,10 +58,10 @@ class Case:
 
 def read_suite(path: Path) -> list[Case]:
     """The cases of a suite file; raises `InvalidOption` where it is not one."""
+    records = read_json(path, _MOST_BYTES, InvalidOption)
     try:
-        records = json.loads(path.read_text("utf-8"))
         return [_case(record, path) for record in records]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidOption(f"not a suite of benchmarks: {error!r}", str(path)) from None
 
 
@@ -91,13 +93,14 @@ def _located(text: str, suite: Path) -> Path:
 def run_case(case: Case, gradients: str, target: str) -> Benchmark:
     """One run of a case; with data its first training sample is what the device sees."""
     from tiny_dialect.dialect import new_context
-    from tiny_pipelines.datasets import load_dataset, preprocessing_of
+    from tiny_pipelines.datasets import load_dataset
     from tiny_pipelines.frontends import import_bytes
     from tiny_targets.target import find_target
 
     def sample(step: Any) -> Any:
         assert case.data is not None
-        return preprocessing_of(step).apply(load_dataset(case.data).train.samples[0])
+        data = load_dataset(case.data)
+        return data.preprocessing_for(step).apply(data.train.samples[0])
 
     with new_context():
         module = import_bytes(case.model.read_bytes(), str(case.model), case.classes, 0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiny_dialect.errors import InvalidOption
-from tiny_pipelines.benchmark import OpCost
+from tiny_pipelines.benchmarks.benchmark import OpCost
 
 _SUFFIX = "_insns"
 _FORWARD = ("C3", "DW", "PW", "AD", "AP")
