@@ -140,7 +140,9 @@ class Search:
         self._write(self.folder / "trials.csv", trials_csv(self.space, self.log.trials))
         title = f"{self.model}: worth as {self.settings.measure} on held-out samples"
         self._write(self.folder / "contributions.svg", contribution_plot(self.table, title))
-        front = self.front(tell)
+        method = self.settings.methods[0]
+        best = {(one[method]["costs"][SRAM], one[method]["worth"]) for one in records}
+        front = sorted(best | set(points)) if (points := self.front(tell)) else []
         given: dict[tuple[float, float], str] = {}
         for goal in goals:
             worth = None if goal.like is None else self._worth(goal.like)

@@ -244,7 +244,7 @@ class Pointwise:
         if known and pixels <= tile and pixels % block == 0:
             self._tile(x, y, mask, pixels)
             return
-        total = number(pixels)
+        total = number(pixels).as_integer()
 
         def one(start: Scalar) -> tuple[Scalar]:
             first = minimum(start, total - block)
