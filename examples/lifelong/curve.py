@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tiny_pipelines.plot_frame import GRID, INK, opening
+
 _WIDTH, _PANEL = 640, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 104, 36, 32
 _COLOURS = ("#1a5fb4", "#b3261e", "#2b7a3d", "#8a5a00")
-_INK, _GRID = "#333333", "#dddddd"
 _TICKS = 5
 
 Points = Sequence[dict[str, Any]]
@@ -15,9 +16,7 @@ Points = Sequence[dict[str, Any]]
 def accuracy_curve(curves: Mapping[str, Points], tasks: Sequence[str]) -> str:
     """The SVG text; a point has `sample`, `stage` and `accuracy`, one value a task."""
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_PANEL * len(curves)}" '
-        'font-family="sans-serif" font-size="11">',
-        f'<rect width="{_WIDTH}" height="{_PANEL * len(curves)}" fill="white"/>',
+        *opening(_WIDTH, _PANEL * len(curves), 11),
     ]
     for number, (name, points) in enumerate(curves.items()):
         parts.append(f'<g transform="translate(0 {number * _PANEL})">')
@@ -36,18 +35,18 @@ def _y(share: float) -> float:
 def _frame(name: str, points: Points) -> list[str]:
     """Title, grid, and a line where a stage ends."""
     last = points[-1]["sample"]
-    parts = [_text(_LEFT, 20, name, "start", _INK)]
+    parts = [_text(_LEFT, 20, name, "start", INK)]
     for tick in range(_TICKS + 1):
         y = _y(tick / _TICKS)
-        parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="{_GRID}"/>')
-        parts.append(_text(_LEFT - 6, y + 4, f"{tick / _TICKS:.0%}", "end", _INK))
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="{GRID}"/>')
+        parts.append(_text(_LEFT - 6, y + 4, f"{tick / _TICKS:.0%}", "end", INK))
     ends = {point["stage"]: point["sample"] for point in points}
     for sample in ends.values():
         x = _x(sample, last)
         parts.append(
-            f'<path d="M{x:.1f} {_TOP}V{_PANEL - _BOTTOM}" stroke="{_INK}" stroke-dasharray="3 3"/>'
+            f'<path d="M{x:.1f} {_TOP}V{_PANEL - _BOTTOM}" stroke="{INK}" stroke-dasharray="3 3"/>'
         )
-        parts.append(_text(x, _PANEL - _BOTTOM + 16, f"sample {sample}", "middle", _INK))
+        parts.append(_text(x, _PANEL - _BOTTOM + 16, f"sample {sample}", "middle", INK))
     return parts
 
 

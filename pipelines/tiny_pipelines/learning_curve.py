@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tiny_pipelines.plot_frame import GRID, INK, opening
+
 _WIDTH, _HEIGHT = 640, 360
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 56, 40, 44
-_LOSS, _ACCURACY, _INK, _GRID = "#b3261e", "#1a5fb4", "#333333", "#dddddd"
+_LOSS, _ACCURACY = "#b3261e", "#1a5fb4"
 _TICKS = 5
 
 
@@ -16,10 +18,8 @@ def learning_curve(epochs: Sequence[dict[str, Any]], title: str) -> str:
     last = max([epoch for epoch, _ in loss], default=1)
     highest = max([value for _, value in loss], default=1.0) * 1.05 or 1.0
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        'font-family="sans-serif" font-size="11">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        _text(_WIDTH / 2, 20, _escaped(title), "middle", _INK, 13),
+        *opening(_WIDTH, _HEIGHT, 11),
+        _text(_WIDTH / 2, 20, _escaped(title), "middle", INK, 13),
         *_grid(last, highest, bool(accuracy)),
         _line(loss, last, highest, _LOSS),
         _line(accuracy, last, 1.0, _ACCURACY),
@@ -44,14 +44,14 @@ def _grid(last: int, highest: float, accuracy: bool) -> list[str]:
         share = tick / _TICKS
         y = _y(share, 1.0)
         parts.append(
-            f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="{_GRID}" stroke-width="1"/>'
+            f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="{GRID}" stroke-width="1"/>'
         )
         parts.append(_text(_LEFT - 6, y + 4, f"{share * highest:.2f}", "end", _LOSS))
         if accuracy:
             parts.append(_text(_WIDTH - _RIGHT + 6, y + 4, f"{share:.0%}", "start", _ACCURACY))
     for epoch in sorted({round(1 + (last - 1) * tick / _TICKS) for tick in range(_TICKS + 1)}):
-        parts.append(_text(_x(epoch, last), _HEIGHT - _BOTTOM + 16, str(epoch), "middle", _INK))
-    parts.append(_text(_WIDTH / 2, _HEIGHT - 8, "epoch", "middle", _INK))
+        parts.append(_text(_x(epoch, last), _HEIGHT - _BOTTOM + 16, str(epoch), "middle", INK))
+    parts.append(_text(_WIDTH / 2, _HEIGHT - 8, "epoch", "middle", INK))
     parts.append(_text(_LEFT, _TOP - 8, "training loss", "start", _LOSS))
     if accuracy:
         parts.append(_text(_WIDTH - _RIGHT, _TOP - 8, "test accuracy", "end", _ACCURACY))

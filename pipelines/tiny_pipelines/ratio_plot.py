@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from html import escape
 
-from tiny_pipelines.plot_ticks import round_ticks
+from tiny_pipelines.plot_frame import GRID, INK, opening, round_ticks
 
 _WIDTH, _HEIGHT = 900, 480
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 50, 180
 _NAME_WIDTH = 14
 """How far names must stand apart; where there are more, only every second, third, ... is shown."""
-_COLOURS = ("#333333", "#cc6677", "#228833")
-_GRID = "#dddddd"
+_COLOURS = (INK, "#cc6677", "#228833")
 
 
 def ratio_plot(
@@ -26,14 +25,12 @@ def ratio_plot(
         return x, _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        'font-family="sans-serif" font-size="10">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+        *opening(_WIDTH, _HEIGHT, 10),
         _text(_WIDTH / 2, 18, "log10(|w| / |g|)", "middle"),
     ]
     for value in round_ticks(low, high):
         _, y = place(0, value)
-        parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="{_GRID}"/>')
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="{GRID}"/>')
         parts.append(_text(_LEFT - 6, y + 4, f"{value:g}", "end"))
     for number, column in enumerate(columns):
         colour = _COLOURS[number % len(_COLOURS)]
@@ -49,8 +46,6 @@ def ratio_plot(
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _text(
-    x: float, y: float, text: str, anchor: str, colour: str = "#333333", extra: str = ""
-) -> str:
+def _text(x: float, y: float, text: str, anchor: str, colour: str = INK, extra: str = "") -> str:
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"{extra}'
     return f"<text {place}>{escape(text)}</text>"

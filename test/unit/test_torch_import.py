@@ -266,7 +266,8 @@ def test_trains_on_the_core_as_the_semantics_say(
     output = tmp_path / "signal.mlirbc"
     assert tiny_import.main([*arguments, "--classes", "3", "-o", str(output)]) == 0
     few = y < 3
-    np.savez(tmp_path / "data.npz", x=np.moveaxis(x[few], 1, -1), y=y[few])
+    layout = np.array("channels_last")  # 8 channels of 8 values: either order would fit
+    np.savez(tmp_path / "data.npz", x=np.moveaxis(x[few], 1, -1), y=y[few], layout=layout)
     options = ("--target", target, "--scheme", "full", "--gradients", gradients)
     compiled(output, tmp_path / "out", capsys, *options)
     result = ran(tmp_path / "out", tmp_path / "data.npz", capsys, "--steps", "2", "--check")

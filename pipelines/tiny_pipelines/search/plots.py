@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from html import escape
 
-from tiny_pipelines.plot_ticks import round_ticks
+from tiny_pipelines.plot_frame import GRID, INK, opening, round_ticks
 from tiny_pipelines.search.contributions import Contributions
 
 _WIDTH, _HEIGHT = 900, 560
 _LEFT, _RIGHT, _GAP = 70, 20, 60
-_INK, _GRID = "#333333", "#dddddd"
 _BIAS, _BEST, _GIVEN = "#4477aa", "#228833", "#cc6677"
 _SHADES = ("#bbccee", "#88aadd", "#5577bb", "#223366", "#111133", "#000011")
 
@@ -95,15 +94,13 @@ class _Scale:
         parts = [_text(_LEFT, self.top - 8, name, "start")]
         for value in round_ticks(self.low, self.high):
             parts.append(_text(_LEFT - 6, self.y(value) + 4, f"{value:g}", "end"))
-            parts.append(_rule(self.y(value), _GRID))
-        return [*parts, _rule(self.y(0), _INK)]
+            parts.append(_rule(self.y(value), GRID))
+        return [*parts, _rule(self.y(0), INK)]
 
 
 def _frame(title: str) -> list[str]:
     return [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        'font-family="sans-serif" font-size="11">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
+        *opening(_WIDTH, _HEIGHT, 11),
         _text(_WIDTH / 2, 20, title, "middle"),
     ]
 
@@ -117,5 +114,5 @@ def _dot(x: float, y: float, colour: str) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{_INK}"'
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{INK}"'
     return f"<text {place}>{escape(text)}</text>"
