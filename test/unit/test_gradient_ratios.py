@@ -8,7 +8,7 @@ import pytest
 from tiny_dialect.dialect import read_module
 from tiny_passes.graph import TRAIN_STEP, find_function
 from tiny_pipelines import gradient_ratios, torch_step
-from tiny_pipelines.plot_ticks import round_ticks
+from tiny_pipelines.plot_frame import round_ticks
 from tiny_pipelines.ratio_plot import ratio_plot
 from tiny_pipelines.training import TrainingOptions, build_training_step
 
