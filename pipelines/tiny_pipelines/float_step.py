@@ -184,7 +184,8 @@ def _pad(torch: Any, settings: dict[str, Any], x: Any) -> Any:
     return _padded(torch, x, settings["pads"]).permute(0, 2, 3, 1)
 
 
-def _linear(_: Any, settings: dict[str, Any], x: Any, w: Any, bias: Any) -> Any:
+def linear(_: Any, settings: Any, x: Any, w: Any, bias: Any) -> Any:
+    """`x w^T + bias` of a batch; nothing of it depends on the op's `settings`."""
     return x.reshape(x.shape[0], -1) @ w.T + bias
 
 
@@ -193,7 +194,7 @@ _MEANING: dict[str, Callable[..., Any]] = {
     "max_pool2d": _max_pool2d,
     "average_pool2d": _average_pool2d,
     "pad": _pad,
-    "linear": _linear,
+    "linear": linear,
     "add": lambda _, settings, a, b: a + b,
     "requantize": lambda _, settings, x: x,
     "dequantize": lambda _, settings, x: x,

@@ -28,7 +28,7 @@ from tiny_dialect.semantics.forward import trained_channels
 from tiny_dialect.types import quantization
 from tiny_passes.graph import TRAIN_STEP, body, find_function
 from tiny_pipelines.experiment import Experiment
-from tiny_pipelines.float_step import FloatStep, torch_module
+from tiny_pipelines.float_step import FloatStep, linear, torch_module
 
 Array = NDArray[Any]
 
@@ -135,16 +135,12 @@ def _dequantize(_: Any, op: Any, x: Any) -> Any:
     return (x - zero) * scale
 
 
-def _linear(_: Any, op: Any, x: Any, w: Any, bias: Any) -> Any:
-    return x.reshape(x.shape[0], -1) @ w.T + bias
-
-
 _FORWARD: dict[str, Callable[..., Any]] = {
     "tiny.conv2d": _conv2d,
     "tiny.add": _add,
     "tiny.global_average_pool": _pool,
     "tiny.dequantize": _dequantize,
-    "tiny.linear": _linear,
+    "tiny.linear": linear,
 }
 _SILENT = ("tiny.parameter", "tiny.gather_channels", "func.return", "tiny.softmax_cross_entropy")
 

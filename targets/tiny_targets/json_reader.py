@@ -57,8 +57,12 @@ class JsonReader:
 
     def place(self, name: str = "") -> str:
         """The place of a field, or of the object itself, as errors show it."""
-        path = ".".join(part for part in (self._path, name) if part)
+        path = self._path_of(name)
         return f"{self._where}: {path}" if path else self._where
+
+    def _path_of(self, name: str) -> str:
+        """The place of a field within the file."""
+        return ".".join(part for part in (self._path, name) if part)
 
     def fail(self, expected: str, name: str) -> NoReturn:
         """Raise `InvalidModel` at the field `name`: what was expected there, and what is."""
@@ -99,12 +103,11 @@ class JsonReader:
 
     def reader(self, name: str) -> "JsonReader":
         """An object."""
-        return JsonReader(self.value(name), self._where, ".".join(filter(None, (self._path, name))))
+        return JsonReader(self.value(name), self._where, self._path_of(name))
 
     def readers(self, name: str) -> list["JsonReader"]:
         """A list of objects."""
-        prefix = f"{self._path}." if self._path else ""
         return [
-            JsonReader(item, self._where, f"{prefix}{name}[{index}]")
+            JsonReader(item, self._where, self._path_of(f"{name}[{index}]"))
             for index, item in enumerate(self.items(name))
         ]

@@ -208,7 +208,8 @@ class Blocked:
             raise ImportError(name)
 sys.meta_path.insert(0, Blocked())
 from pathlib import Path
-from tiny_pipelines.accuracy.experiments import Places, experiments_of
+from tiny_pipelines.accuracy.experiments import Places
+from tiny_pipelines.accuracy.run import experiments_of
 from tiny_pipelines.accuracy.study import read_study
 study, files, networks = (Path(one) for one in sys.argv[1:])
 study = read_study(study)

@@ -17,6 +17,9 @@ from tiny_pipelines.image_folders import open_dataset
 from tiny_pipelines.rate_proposal import validation_split
 from tiny_pipelines.training_plan import TrainingPlan
 
+VALIDATION_SEED = 0
+"""Of the runs that choose a rate; the shuffle that holds samples out is the same for all."""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -89,17 +92,6 @@ class RowExperiments(ABC):
             "seconds_to_compile": round(ready, 1),
             **clock.record(),
         }
-
-
-def experiments_of(study: Study, row: Row, places: Places) -> RowExperiments:
-    """The experiments of a row, in its arithmetic."""
-    if row.arithmetic == "float":
-        from tiny_pipelines.accuracy.float_rows import FloatExperiments
-
-        return FloatExperiments(study, row, places)
-    from tiny_pipelines.accuracy.compiled_rows import CompiledExperiments
-
-    return CompiledExperiments(study, row, places.files)
 
 
 def moved_weights(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, float]:

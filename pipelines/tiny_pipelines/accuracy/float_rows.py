@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tiny_pipelines.accuracy.experiments import Places, RowExperiments
-from tiny_pipelines.accuracy.run import VALIDATION_SEED
+from tiny_pipelines.accuracy.experiments import VALIDATION_SEED, Places, RowExperiments
 from tiny_pipelines.accuracy.study import Row, Study
 from tiny_pipelines.datasets import DataSet
 from tiny_pipelines.experiment import Experiment

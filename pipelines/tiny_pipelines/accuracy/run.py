@@ -16,12 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from tiny_dialect.errors import TinyError
-from tiny_pipelines.accuracy.experiments import Places, experiments_of
+from tiny_pipelines.accuracy.experiments import VALIDATION_SEED, Places, RowExperiments
 from tiny_pipelines.accuracy.study import Row, Study
 from tiny_pipelines.rate_proposal import TIE
-
-VALIDATION_SEED = 0
-"""Of the runs that choose a rate; the shuffle that holds samples out is the same for all."""
 
 
 class RunFailed(TinyError):
@@ -160,6 +157,17 @@ def _startable(results: Results, waiting: list[tuple[str, Row]]) -> list[tuple[s
 def _runs(results: Results, step: tuple[str, Row]) -> list[Run]:
     kind, row = step
     return results.missing(results.trials(row) if kind == "rate" else results.runs(row))
+
+
+def experiments_of(study: Study, row: Row, places: Places) -> RowExperiments:
+    """The experiments of a row, in its arithmetic."""
+    if row.arithmetic == "float":
+        from tiny_pipelines.accuracy.float_rows import FloatExperiments
+
+        return FloatExperiments(study, row, places)
+    from tiny_pipelines.accuracy.compiled_rows import CompiledExperiments
+
+    return CompiledExperiments(study, row, places.files)
 
 
 def _make_runs(results: Results, places: Places, runs: list[Run]) -> None:
