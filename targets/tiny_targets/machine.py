@@ -22,6 +22,8 @@ from tiny_targets.toolchain import host_library
 
 PAGE = 4096
 _NO_LIMIT = (1 << 64) - 1
+# The register and the value that mean: Thumb code, outside of an IT block.
+_NO_IT_STATE = (arm_const.UC_ARM_REG_EPSR, 1 << 24)
 _ARGUMENTS = {
     "arm": (
         arm_const.UC_ARM_REG_R0,
@@ -80,6 +82,16 @@ class _Misaligned(ctypes.Structure):
     _fields_ = (("count", ctypes.c_uint64), ("first_address", ctypes.c_uint64))
 
 
+class _ItState(ctypes.Structure):
+    """`it_state_t` of `runtime/watch.c`."""
+
+    _fields_ = (
+        ("write", ctypes.c_void_p),
+        ("register_number", ctypes.c_int32),
+        ("none", ctypes.c_uint32),
+    )
+
+
 @cache
 def _callbacks() -> Any:
     """The native callbacks."""
@@ -112,6 +124,7 @@ class Machine:
         self.engine.ctl_set_cpu_model(getattr(constants, self.target.emulated_cpu))
         self._fault = ""
         self._misaligned: _Misaligned | None = None
+        self._it_state: _ItState | None = None
         self.engine.hook_add(unicorn_const.UC_HOOK_MEM_INVALID, self._on_fault)
         self.map(self.code_base, self.code_size, READ | EXECUTE)
         self.engine.mem_write(self.code_base, self.code)
@@ -125,6 +138,22 @@ class Machine:
             _NO_LIMIT, ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p),
         )  # fmt: skip
         self._watch(unicorn_const.UC_HOOK_BLOCK, _callbacks().count_block, self._counter)
+
+    def _watch_memory(self, callback: str, data: ctypes.Structure) -> None:
+        """Attach a native callback to each load and store.
+
+        Before it calls anybody, the emulator puts back the state of the IT block that the access is
+        in, and leaves it there: the first instructions of the next block would be skipped or
+        refused (unicorn-engine/unicorn issue 2309). Inside a block the state is to be none.
+        """
+        kind = unicorn_const.UC_HOOK_MEM_READ | unicorn_const.UC_HOOK_MEM_WRITE
+        self._watch(kind, getattr(_callbacks(), callback), data)
+        if self.target.isa == "arm" and self._it_state is None:
+            self._it_state = _ItState(
+                ctypes.cast(uclib.uc_reg_write, ctypes.c_void_p), *_NO_IT_STATE
+            )
+            self._watch(kind, _callbacks().clear_it_state, self._it_state)
+        self.engine.ctl_flush_tb()  # blocks translated before call nobody
 
     def _watch(self, kind: int, callback: Any, data: ctypes.Structure) -> None:
         """Attach a native callback, past the emulator's Python layer."""
@@ -144,17 +173,14 @@ class Machine:
     def watch_alignment(self) -> None:
         """From now on `call` fails where the code loads or stores at a misaligned address."""
         self._misaligned = _Misaligned()
-        kind = unicorn_const.UC_HOOK_MEM_READ | unicorn_const.UC_HOOK_MEM_WRITE
-        self._watch(kind, _callbacks().check_alignment, self._misaligned)
+        self._watch_memory("check_alignment", self._misaligned)
 
     def watch_memory(self, callback: str, data: ctypes.Structure) -> None:
         """From now on each load and store calls `callback` of `runtime/watch.c` with `data`.
 
         The caller keeps `data` alive.
         """
-        kind = unicorn_const.UC_HOOK_MEM_READ | unicorn_const.UC_HOOK_MEM_WRITE
-        self._watch(kind, getattr(_callbacks(), callback), data)
-        self.engine.ctl_flush_tb()  # blocks translated before call nobody
+        self._watch_memory(callback, data)
 
     def return_address(self) -> int:
         """Where the function that has just been entered will return to."""

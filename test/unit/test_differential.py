@@ -76,11 +76,12 @@ def test_the_fixed_set_holds_what_networks_can_be():
 
 @pytest.mark.parametrize("path", MINIMISED, ids=lambda path: path.stem)
 def test_what_was_once_wrong_is_right(path):
-    """A file's name starts with where it went wrong: `host`, `device`, or `compiler`."""
+    """A file's name starts with where it was wrong: `host`, `device`, `emulator`, `compiler`."""
     place = path.stem.split("_")[0]
-    assert place in (HOST, "device", "compiler")
-    targets = DEVICES if place == "device" else ()
-    assert lines(check(read_model(path), targets, host=place == HOST)) == []
+    assert place in (HOST, "device", "emulator", "compiler")
+    targets = {"device": DEVICES, "emulator": ("cortex-m4",)}.get(place, ())
+    modes = place == "emulator"
+    assert lines(check(read_model(path), targets, host=place == HOST, modes=modes)) == []
 
 
 @pytest.mark.slow

@@ -50,6 +50,18 @@ void check_alignment(void *engine, int kind, uint64_t address, int size, int64_t
     if (found->count++ == 0) found->first_address = address;
 }
 
+typedef struct {
+    int (*write)(void *engine, int register_number, const void *value);
+    int32_t register_number;
+    uint32_t none;
+} it_state_t;
+
+/* At every load and store that calls somebody, on Arm: no IT state stays behind. */
+void clear_it_state(void *engine, int kind, uint64_t address, int size, int64_t value, it_state_t *state) {
+    (void)kind, (void)address, (void)size, (void)value;
+    state->write(engine, state->register_number, &state->none);
+}
+
 /* One byte of `allowed` a byte of the region: who may do what there, and what has been done. */
 enum { OPERAND = 1, OWN = 2, READ_IN_ORDER = 4, WAS_WRITTEN = 8 };
 
