@@ -62,15 +62,18 @@ def add_normalize(bench: Bench) -> None:
     bench.builders.append(build)
 
 
-def add_sum(bench: Bench) -> None:
+def add_sum(bench: Bench, apart: int | None = None) -> None:
+    """Of random exponents; the second is the larger by `apart` where that is given."""
     shape = (1, 3, 4, int(bench.rng.integers(1, 9)))
     a, a_header = mantissas(bench, shape, spread=int(bench.rng.integers(15)))
     b, b_header = mantissas(bench, shape, spread=int(bench.rng.integers(15)))
     if bench.rng.random() < 0.3:
         bench.values[a][...] = 0
         bench.values[a_header] = header(40, bench.values[a])
-    if bench.rng.random() < 0.7:
-        bench.values[b_header][0] = bench.values[a_header][0] + bench.rng.integers(-9, 9)
+    if apart is None and bench.rng.random() < 0.7:
+        apart = int(bench.rng.integers(-9, 9))
+    if apart is not None:
+        bench.values[b_header][0] = bench.values[a_header][0] + apart
 
     def build(v: list[Any]) -> list[Any]:
         op = ops.IntegerAddGradients(v[a], v[a_header], v[b], v[b_header], *gradient_types(shape))
@@ -233,7 +236,14 @@ def add_head(bench: Bench, rate: int) -> None:
 
 
 def test_gradients() -> None:
-    run(lambda bench, _: [add_normalize(bench) or add_sum(bench) for _ in range(12)], 1)
+    def build(bench: Bench, _: int) -> None:
+        for _ in range(12):
+            add_normalize(bench)
+            add_sum(bench)
+        for apart in (-60, -32, -20, 20, 32, 60):
+            add_sum(bench, apart)
+
+    run(build, 1)
 
 
 def test_input_gradients() -> None:

@@ -42,7 +42,8 @@ def round_shift(value: Scalar, amount: Scalar | int) -> Scalar:
     if isinstance(amount, int):
         return (value + ((1 << amount) >> 1)) >> amount if amount else value
     right, left = amount.at_least(0), (number(0, amount.type) - amount).at_least(0)
-    half = shift_left(number(1, value.type), right) >> 1
+    # Unsigned: half of `2^31` is positive, though 32 bits hold `2^31` as a negative number.
+    half = shift_left(number(1, value.type), right).shift_right_unsigned(1)
     return (shift_left(value, left) + half) >> right
 
 
