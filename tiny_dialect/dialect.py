@@ -6,8 +6,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tiny_dialect.bindings import ext, ir, without_module
+from tiny_dialect.bindings import ir
 from tiny_dialect.errors import InvalidModel
+from tiny_dialect.namespace import Tiny
 from tiny_dialect.untrusted import rehearse
 
 _LOAD_LOCK = threading.Lock()
@@ -16,13 +17,8 @@ _PRINTED_ELEMENTS = 4
 # The bytecode reader reports what is wrong, but not where.
 _NOWHERE = ("loc(unknown)", 'loc("-":0:0)')
 _ESCAPED = re.compile(r"(?:\\[89A-F][0-9A-F])+")
-
-
-class Tiny(ext.Dialect, name="tiny"):  # pyright: ignore[reportGeneralTypeIssues, reportCallIssue]
-    """Quantized training graphs: forward, backward and update ops over static NHWC tensors."""
-
-
-without_module("tiny")
+_PRINTED = re.compile(rf"\\\\|({_ESCAPED.pattern})")
+_QUOTED_LETTERS = 40
 
 
 def new_context() -> Any:
@@ -44,13 +40,23 @@ def parse_module(data: bytes, source: str) -> Any:
     Read in a child process first, which costs milliseconds: a hostile file may end it. Raises
     `InvalidModel` with the position and the reason of the first diagnostic.
     """
-    rehearse(lambda: _print(_parse(data, source)), source, len(data))
+    rehearse(lambda: _require_text(_parse(data, source), source), source, len(data))
     return _parse(data, source)
 
 
-def _print(module: Any) -> None:
-    """Print the module without its constants: what is shared may grow without bound in text."""
-    module.operation.get_asm(large_elements_limit=_PRINTED_ELEMENTS)
+def _require_text(module: Any, source: str) -> None:
+    """Refuse names and strings that are no text: Python has none for such bytes.
+
+    Prints the module without its constants: what is shared may grow without bound in text.
+    """
+    printed = module.operation.get_asm(large_elements_limit=_PRINTED_ELEMENTS)
+    for found in _PRINTED.finditer(printed):
+        try:
+            _bytes_of(found[1] or "").decode("utf-8")
+        except UnicodeDecodeError:
+            around = printed[max(0, found.start() - _QUOTED_LETTERS) : found.end()].split("\n")[-1]
+            message = f"holds a name or string that is not UTF-8: ...{around.strip()}"
+            raise InvalidModel(message[: 4 * _QUOTED_LETTERS], source) from None
 
 
 def _parse(data: bytes, source: str) -> Any:
@@ -100,7 +106,11 @@ def place_of(location: Any, fallback: str = "") -> str:
 
 def _unescaped(escaped: re.Match[str]) -> str:
     r"""The letters that MLIR prints as their bytes in UTF-8, `\C3\BC`."""
-    return bytes.fromhex(escaped[0].replace("\\", "")).decode("utf-8", "replace")
+    return _bytes_of(escaped[0]).decode("utf-8", "replace")
+
+
+def _bytes_of(escaped: str) -> bytes:
+    return bytes.fromhex(escaped.replace("\\", ""))
 
 
 def read_module(path: Path) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tiny_dialect.attributes import real
 from tiny_dialect.bindings import ext
-from tiny_dialect.dialect import Tiny
+from tiny_dialect.namespace import Tiny
 from tiny_dialect.ops import ScaleGradient
 from tiny_dialect.semantics import register_meaning
 from tiny_dialect.types import quantization, shape_of, tensor

@@ -14,7 +14,7 @@ from tiny_dialect.attributes import to_list
 from tiny_dialect.bindings import ir
 from tiny_dialect.types import shape_of, storage_bytes
 
-_PARAMETER = "tiny.parameter"
+_PARAMETER, _FUSED_BLOCK = "tiny.parameter", "tiny.fused_block"
 ARENA, STATE = "arena", "state"
 
 
@@ -154,7 +154,16 @@ def _op_memory(op: Any, places: dict[Any, Place], live: list[Place]) -> OpMemory
         writes.append(next(place for place in operands if place.what == "operand 0"))
     layer = op.attributes["layer"].value if "layer" in op.attributes else ""
     name = f"{layer} {op.operation.name.removeprefix('tiny.')}".strip()
-    # The header of an integer gradient follows from its finished mantissas: they are read back.
-    reads_back = op.operation.name.startswith("tiny.integer_")
-    reads_in_order = "tiny.traversal" in op.attributes and not reads_back
+    reads_in_order = "tiny.traversal" in op.attributes and not _reads_back(op)
     return OpMemory(name, tuple(operands), tuple(writes), merged(live), reads_in_order)
+
+
+def _reads_back(op: Any) -> bool:
+    """True for an op that reads its own result, which may lie where an operand was.
+
+    The header of an integer gradient follows from its finished mantissas; the residual addition of
+    a fused block finishes rows that the last convolution has written.
+    """
+    if op.operation.name == _FUSED_BLOCK:
+        return any(inner.operation.name == "tiny.add" for inner in op.regions[0].blocks[0])
+    return op.operation.name.startswith("tiny.integer_")

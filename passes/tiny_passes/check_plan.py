@@ -127,6 +127,8 @@ class _ArenaWalk:
         if "tiny.scratch_bytes" in op.attributes:
             size = _stated_bytes(op, "tiny.scratch_bytes")
             start = _stated_bytes(op, "tiny.scratch_offset")
+            if size < 0:
+                raise PassError(op, f"states {size} bytes of scratch memory")
             scratch = _Holder(f"scratch of {_title(op)}", start, start + size, place)
             self._check_range(op, scratch)
             written.append(scratch)

@@ -28,6 +28,8 @@ def streamed_bytes(function: Any, number: int) -> int | None:
     if _RING_ROWS not in attributes or not isinstance(attributes[_RING_ROWS], ir.IntegerAttr):
         raise PassError(function, f"argument {number} is streamed, but has no {_RING_ROWS}")
     slots = attributes[_RING_ROWS].value
+    if slots < 1:
+        raise PassError(function, f"argument {number} is streamed through a ring of {slots} rows")
     x = function.regions[0].blocks[0].arguments[number]
     reader = _reader(function, x)
     lost = first_lost(reader, x, slots)

@@ -19,6 +19,7 @@ behind it, so never for the input. Updates stand at the end in source order: the
 Cost: two walks over the function.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -139,12 +140,23 @@ def _float_logits(returned: Any) -> Any:
     owner = producer(logits)
     if owner is None:
         raise PassError(returned, "returns its argument; there is nothing to train")
+    _require_classes(returned, shape_of(logits))
     if not is_quantized(logits):
         return logits
     with owner.location:
         dequantized = Dequantize(logits, gradient_type(logits))
     copy_layer(owner, dequantized)
     return dequantized.y
+
+
+def _require_classes(returned: Any, shape: tuple[int, ...]) -> None:
+    """The logits are one number a class: one label says nothing of a map of them."""
+    if math.prod(shape) != shape[-1]:
+        size = "x".join(map(str, shape))
+        raise PassError(
+            returned,
+            f"returns {size}; a classifier, which training needs, returns one value a class",
+        )
 
 
 def _varying(ops: list[Any]) -> set[Any]:

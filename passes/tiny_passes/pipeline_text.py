@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from tiny_dialect.errors import InvalidOption
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_MOST_DEPTH = 32
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
+        self.depth = 0
 
     def peek(self) -> str:
         return self.text[self.position : self.position + 1]
@@ -84,11 +86,15 @@ class _Scanner:
         raise self.error("unbalanced '{'")
 
     def parentheses(self) -> tuple[Element, ...]:
+        if self.depth == _MOST_DEPTH:
+            raise self.error(f"more than {_MOST_DEPTH} '(' within each other")
         self.position += 1
+        self.depth += 1
         children = self.elements()
         if self.peek() != ")":
             raise self.error("expected ')'")
         self.position += 1
+        self.depth -= 1
         return children
 
 

@@ -28,14 +28,17 @@ def stream_input(function: Any) -> None:
     if not arguments or not is_image(arguments[0]):
         return
     place = {op.operation: number for number, op in enumerate(body(function))}
-    first, *again = sorted(users(arguments[0]), key=lambda op: place[op.operation]) or [None]
-    if first is None:
+    readers = sorted(users(arguments[0]), key=lambda op: place[op.operation])
+    if not readers:
         raise PassError(function, "cannot stream the input: nothing reads it")
-    if not _takes_rows(first, arguments[0]):
-        raise PassError(first, "cannot stream the input: it is read here, and not by a convolution")
-    if again:
+    takers = [op for op in readers if _takes_rows(op, arguments[0])]
+    if not takers:
+        message = "cannot stream the input: it is read here, and not by a convolution"
+        raise PassError(readers[0], message)
+    others = [op for op in readers if op != takers[0]]
+    if others:
         raise PassError(
-            again[0],
+            others[0],
             "cannot stream the input: it is read again here, when its rows are gone; leave the "
             "weights of the first layer frozen, or do not stream",
         )

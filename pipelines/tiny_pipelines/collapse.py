@@ -2,12 +2,17 @@
 
 Just above its best rate a run collapses within a few hundred steps and does not come back. It then
 predicts a class with confidence whatever it sees, and its mean loss rises above `ln(classes)`,
-which is what predicting nothing at all would cost. A run that never leaves it is the same.
+which is what predicting nothing at all would cost. A run that never leaves it is the same for the
+guard; whether it was too fast or too slow, its losses tell.
 """
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
+import numpy as np
+
+_SAME_LOSS, _FAR_ABOVE = 1.05, 2.0
 LONGEST_WINDOW, SHORTEST_WINDOW = 500, 50
 """Samples over which the loss is averaged; a tenth of the run between these."""
 
@@ -44,3 +49,14 @@ class CollapseGuard:
         if not worse:
             self.collapsed_at = None
         return False
+
+
+def still_falls(losses: Sequence[float], classes: int) -> bool:
+    """True for a run that the guard stops at because it is too slow, not too fast.
+
+    No earlier tenth of its losses was better than the last, and that is of the order of what it
+    began with, or of guessing.
+    """
+    tenths = [float(part.mean()) for part in np.array_split(np.array(losses), 10) if part.size]
+    most = _FAR_ABOVE * max(losses[0], math.log(max(classes, 2)))
+    return tenths[-1] <= min(_SAME_LOSS * min(tenths), most)

@@ -17,6 +17,7 @@ UNPACKED_BYTES = 1 << 28
 UNPACKED_RATIO = 64
 """How many times its size a larger file may unpack to."""
 _MEMBERS = 1 << 14
+_ZIP_MAGIC = b"PK"
 # All that NumPy and zipfile raise for a file that is cut, corrupt, pickled or larger than memory.
 _UNREADABLE = (
     *(ValueError, EOFError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError),
@@ -41,8 +42,11 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _arrays(file: Any, size: int) -> dict[str, NDArray[Any]]:
-    if file.read(6) == b"\x93NUMPY":
+    start = file.read(6)
+    if start == b"\x93NUMPY":
         raise UnreadableArrays("is a single array, not an .npz")
+    if not start.startswith(_ZIP_MAGIC):
+        raise UnreadableArrays("is not a readable .npz: it is no zip archive")
     file.seek(0)
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:

@@ -65,7 +65,8 @@ class Preprocessing:
         values = channels_last(sample, self.shape[1:], self.layout)[None]
         if values.dtype == np.int8:
             return values
-        steps = np.rint(values.astype(np.float64) / self.scale) + self.zero_point
+        with np.errstate(over="ignore"):  # an infinite number of steps is clipped as any other
+            steps = np.rint(values.astype(np.float64) / self.scale) + self.zero_point
         return np.clip(steps, -128, 127).astype(np.int8)
 
     def _image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Choose a rate by training short of a validation split of the training images.
 
 The test split plays no part. Just above the best rate a run collapses, so of rates whose accuracies
-are as good as equal the lowest wins.
+are as good as equal the lowest wins. Where the best rate is the last one tried at either end, or
+none has learned, it may lie beyond: then further rates are tried there.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tiny_dialect.errors import InvalidOption
+from tiny_pipelines.collapse import still_falls
 from tiny_pipelines.datasets import DataSet, Split
 from tiny_pipelines.experiment import Experiment, TrainingDiverged
 from tiny_pipelines.training_plan import TrainingPlan, require_seed
@@ -20,6 +22,8 @@ RATES = tuple(rate / 256 for rate in (0.025, 0.05, 0.1, 0.2, 0.4))
 VALIDATION_FRACTION = 5
 TIE = 0.005
 """Accuracies that differ by less count as equal."""
+FURTHER = 8
+"""Rates beyond those that were asked for, each twice or half the last, that are tried at most."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +66,30 @@ def propose_rate(
     plan: TrainingPlan,
     rates: Sequence[float] = RATES,
     *,
+    beyond: bool = False,
     tell: Callable[[Trial], None] | None = None,
 ) -> Proposal:
     """Run the whole plan with each rate, from the same initial state, and compare.
 
+    With `beyond` up to `FURTHER` rates outside of those are tried while the best may lie there.
     The trained state is initial again afterwards. Raises `InvalidOption` where all collapse.
     """
     whole = experiment.data
     experiment.data = validation_split(whole, plan.seed)
-    trials = []
+    trials: list[Trial] = []
+    most = len(rates) + (FURTHER if beyond else 0)
     try:
-        for rate in rates:
+        experiment.model.reset()
+        untrained = experiment.accuracy(experiment.data.test, "testing before") if beyond else 0.0
+        waiting = list(rates)
+        while waiting and len(trials) < most:
+            rate = waiting.pop(0)
             experiment.model.reset()
             trials.append(Trial(rate, _reached(experiment, replace(plan, rate=rate))))
             if tell is not None:
                 tell(trials[-1])
+            if not waiting and beyond:
+                waiting = _further(trials, untrained)
         sizes = len(experiment.data.train), len(experiment.data.test)
     finally:
         experiment.data = whole
@@ -89,7 +102,28 @@ def _reached(experiment: Experiment, plan: TrainingPlan) -> float | None:
         result = experiment.run(plan)
     except TrainingDiverged:
         return None
-    return None if result.collapsed_at is not None else result.accuracy_after
+    collapsed = result.collapsed_at is not None and not still_falls(
+        result.losses, experiment.data.classes
+    )
+    return None if collapsed else result.accuracy_after
+
+
+def _further(trials: Sequence[Trial], untrained: float) -> list[float]:
+    """The next rate beyond all of `trials` where that may be better; none where it is not."""
+    ordered = sorted(trials, key=lambda trial: trial.rate)
+    lowest, highest = ordered[0], ordered[-1]
+    reached = [trial.accuracy for trial in ordered if trial.accuracy is not None]
+    if not reached:
+        return [lowest.rate / 2]
+    learned = max(reached) > untrained + TIE
+    if highest.accuracy is not None and (not learned or _best(trials) == highest.rate):
+        return [highest.rate * 2]
+    if learned and lowest.accuracy is not None and _best(trials) == lowest.rate:
+        others = [trial.accuracy for trial in ordered[1:] if trial.accuracy is not None]
+        # Of rates that are as good as equal the lowest is best already.
+        falls = max(others, default=0.0) < lowest.accuracy - TIE
+        return [lowest.rate / 2] if falls else []
+    return []
 
 
 def _best(trials: Sequence[Trial]) -> float:

@@ -6,11 +6,15 @@
 Host and device consume the same module, so what one computes the other does.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from tiny_dialect.bindings import ir
-from tiny_dialect.errors import InvalidOption
+from tiny_dialect.dialect import place_of
+from tiny_dialect.errors import InvalidModel, InvalidOption
+from tiny_dialect.types import shape_of
+from tiny_passes.graph import INFER, functions
 from tiny_passes.plan_memory import Search
 from tiny_passes.registry import Observer, register_pipeline, run_pipeline
 from tiny_pipelines.inference import planning
@@ -172,14 +176,29 @@ def build_training_step(
 
     With a `target` it can be compiled for that one to fast kernels; without, the plan is the
     smallest. Raises `PassError` at the op that fails, `InvalidOption` for an unknown scheme or
-    stage.
+    stage, `InvalidModel` for a model of a single class.
     """
     text = pipeline_text(options, until, target)
     if text:
+        _require_classes(module)
         run_pipeline(module, text, observer=observer)
         with module.context:
             module.operation.attributes["tiny.scheme"] = ir.StringAttr.get(options.scheme)
     return module
+
+
+def _require_classes(module: Any) -> None:
+    """The softmax of one logit is 1 whatever it is: its loss and gradients are always 0."""
+    function = functions(module).get(INFER)
+    if function is None:
+        return
+    results = list(function.type.results)
+    if len(results) == 1 and math.prod(shape_of(results[0])) < 2:
+        raise InvalidModel(
+            "the model returns one value, from which a classifier cannot learn; --classes N gives "
+            "it a head for N classes",
+            place_of(function.location),
+        )
 
 
 def _named(

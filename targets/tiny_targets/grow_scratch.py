@@ -4,7 +4,8 @@ Before:  "tiny.conv2d"(%x, %w, %b) {tiny.scratch_bytes = 592, tiny.scratch_offse
 After:   "tiny.conv2d"(%x, %w, %b) {tiny.scratch_bytes = 6352, tiny.scratch_offset = 20480, ...}
 
 At each op the scratch memory moves to the largest gap between live buffers, where a kernel can use
-more of it. The arena stays as it is, and so does every other address.
+more of it. A kernel that asks for none at least has what it can use only so. The arena stays as it
+is, and so does every other address.
 
 Cost: one walk over the buffers for each op.
 """
@@ -37,7 +38,8 @@ def grow_scratch(module: Any, *, target: str) -> None:
         occupied = _occupied(function, source)
         for op, live in zip(source.ops[1:], occupied[1:], strict=True):
             wish = scratch_wish_of(op, core)
-            if wish is None or not scratch_of(op):
+            # What was planned without its kernels in mind stays as it is.
+            if wish is None or scratch_of(op) < wish.sizes[0]:
                 continue
             start, end = max(_gaps(live, arena), key=lambda gap: gap[1] - gap[0])
             size = wish.within(end - start) // _WORD * _WORD

@@ -12,7 +12,7 @@ import platform
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +195,12 @@ def require_float_abi(target: Target, name: str, data: bytes) -> None:
         )
 
 
+@lru_cache(maxsize=16)
 def _arm_hard_float(data: bytes) -> bool | None:
-    """Whether VFP registers carry arguments; None for objects without code attributes."""
+    """Whether VFP registers carry arguments; None for objects without code attributes.
+
+    Kept, because the runtime library is linked to every image and has thousands of sections.
+    """
     from elftools.elf.elffile import ELFFile
 
     section: Any = ELFFile(io.BytesIO(data)).get_section_by_name(".ARM.attributes")

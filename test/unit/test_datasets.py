@@ -79,8 +79,9 @@ def test_what_does_not_fit_is_named(tmp_path, arrays, complaint):
 def test_files_that_are_no_archive(tmp_path, content):
     path = tmp_path / "set.npz"
     path.write_bytes(content)
-    with pytest.raises(InvalidData, match=r"not a readable \.npz"):
+    with pytest.raises(InvalidData, match=r"not a readable \.npz") as raised:
         load_dataset(path)
+    assert "pickle" not in str(raised.value)
     with pytest.raises(InvalidData, match="No such file"):
         load_dataset(tmp_path / "missing.npz")
 
@@ -167,6 +168,8 @@ def test_values_that_are_no_pixels():
     real = RNG.normal(size=(6, 2)).astype(np.float32) * 100
     expected = np.clip(np.rint(real / 0.5) + 10, -128, 127)
     np.testing.assert_array_equal(signal.apply(real)[0, 0], expected)
+    huge = np.full((6, 2), [1.7e308, -1.7e308])
+    np.testing.assert_array_equal(signal.apply(huge)[0, 0], np.tile([127, -128], (6, 1)))
     stored = RNG.integers(-128, 128, (1, 6, 2)).astype(np.int8)
     np.testing.assert_array_equal(signal.apply(stored)[0], stored)
     with pytest.raises(InvalidData, match=r"\[5, 2\] do not fit the model's \[1, 1, 6, 2\]"):

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from chain_case import Link, chain_case, random_links
-from kernel_case import check
+from kernel_case import check, declare_scratch
 from kernel_cases import Geometry
 
 from tiny_dialect.bindings import ir
 from tiny_dialect.dialect import new_context
+from tiny_targets.kernels.scratch import scratch_wish_of
+from tiny_targets.target import find_target
 
 FULL = ("cortex-m7", "rv32imafc")
 SMOKE = ("cortex-m4", "rv32imc")
@@ -71,6 +73,37 @@ def test_fused_chains_equal_their_ops(target):
 @pytest.mark.parametrize("target", SMOKE)
 def test_smoke_subset(target):
     check([*list(chosen_cases())[::3], *random_cases(range(100, 103))], target)
+
+
+def wide_chains():
+    """Dense windows whose widened weights are more than a block keeps: held in parts, or whole."""
+    same = (1, 1, 1, 1)
+    first = Geometry((7, 9), 13, 40, (3, 3), (1, 1), same)
+    second = Geometry((7, 9), 40, 13, (3, 3), (1, 1), same)
+    yield chain_case(20, [Link(first, mask=True), Link(second)], "input", True)
+    narrow = Geometry((4, 6), 5, 131, (3, 3), (1, 1), same)
+    yield chain_case(21, [Link(narrow, overlay=True), Link(Geometry((4, 6), 131, 3, (1, 1)))])
+    long = Geometry((1, 40), 34, 33, (1, 5), (1, 2), (0, 2, 0, 2))
+    after = Geometry((1, 20), 33, 30, (1, 5), (1, 1), (0, 2, 0, 2))
+    yield chain_case(22, [Link(long, "i16", gather=True), Link(after, mask=True)])
+
+
+@pytest.mark.parametrize("target", (*FULL, *SMOKE))
+def test_wide_windows_in_any_scratch_memory(target):
+    sizes = [scratch_wish_of(case.op, find_target(target)).sizes for case in wide_chains()]
+    for choice in (0, 1, len(max(sizes, key=len))):
+        drawn = list(wide_chains())
+        for case in drawn:
+            declare_scratch(case, target, choice)
+        check(drawn, target)
+
+
+@pytest.mark.parametrize("target", FULL)
+def test_wide_windows_do_not_keep_all_weights(target):
+    wide = Geometry((5, 6), 5, 515, (3, 3), (1, 1), (1, 1, 1, 1))
+    case = chain_case(30, [Link(wide), Link(Geometry((5, 6), 515, 1, (1, 1)))])
+    sizes = scratch_wish_of(case.op, find_target(target)).sizes
+    assert sizes[0] < sizes[-1] / 2
 
 
 @pytest.mark.slow

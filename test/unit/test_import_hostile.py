@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,6 +75,24 @@ def try_import(data: bytes) -> Any:
         except TinyError as error:
             assert "\n" not in str(error) and str(error).startswith("damaged")
             return error
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 0.0, -1.0])
+def test_scale_of_an_activation_function_that_is_no_scale(scale: float) -> None:
+    file = tflite_files.TfliteFile()
+    x = file.activation(test_tflite_import.IMAGE)
+    y = tflite_files.conv(file, x, (4, 3, 3, 3), (1, 7, 5, 4), activation=1)
+    file.tensors[y]["scales"] = np.array([scale], np.float32)
+    error = try_import(file.build(x, y))
+    assert isinstance(error, TinyError) and "a scale is positive and finite" in str(error)
+
+
+def test_maximum_of_too_many_values_is_refused_at_its_layer() -> None:
+    file = tflite_files.TfliteFile()
+    build = test_tflite_import.pool("MAX_POOL_2D", (1, 1, 5, 3), (40_000, 1), (40_000, 1), 0)
+    x = file.activation(test_tflite_import.IMAGE)
+    error = try_import(file.build(x, build(file, x)))
+    assert isinstance(error, TinyError) and "a maximum is of at most 32768 values" in str(error)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -12,6 +12,7 @@ from tiny_dialect.attributes import integer
 from tiny_dialect.bindings import ir
 from tiny_dialect.dialect import new_context
 from tiny_targets.kernels import build_call
+from tiny_targets.kernels.scratch import scratch_wish_of
 from tiny_targets.target import find_target
 
 POINTWISE = Geometry((3, 5), 9, 11, (1, 1))
@@ -37,6 +38,18 @@ PLANES = (
     Geometry((3, 3), 2, 2, (1, 1), (1, 1), (1, 0, 0, 2), 2),
     Geometry((6, 6), 2, 2, (3, 3), (1, 1), (0, 0, 0, 0), 2),
     Geometry((2, 35), 2, 2, (3, 3), (1, 1), (1, 1, 1, 1), 2),
+)
+
+# Groups of four outputs and more: a panel for each tap.
+WINDOWS = (
+    Geometry((6, 7), 5, 10, (3, 3), (1, 1), (1, 1, 1, 1)),
+    Geometry((7, 8), 6, 8, (3, 3), (2, 2), (1, 1, 1, 1)),
+    Geometry((5, 9), 9, 15, (3, 5), (1, 2), (1, 0, 1, 3), 3),
+    Geometry((1, 21), 3, 16, (1, 9), (1, 1), (0, 4, 0, 4)),
+    Geometry((9, 11), 2, 7, (2, 3), (4, 4), (0, 1, 0, 0)),
+    Geometry((8, 3), 4, 12, (1, 1), (2, 2)),
+    Geometry((6, 5), 4, 16, (3, 3), (1, 1), (1, 1, 1, 1), 2),
+    Geometry((5, 6), 2, 8, (3, 3), (1, 1), (1, 1, 1, 1), 2),
 )
 
 SHAPES = ((3, 5, 13), (2, 2, 8), (1, 1, 1), (4, 3, 24), (1, 7, 6), (5, 20))
@@ -83,6 +96,13 @@ def planes_cases():
 
 def input_grad_cases():
     for seed, geo in enumerate(GENERAL + MATRICES + PLANES):
+        yield cases.input_grad(seed, geo, ("i8", "i16")[seed % 2])
+        yield cases.input_grad(seed + 50, geo, ("i16", "i8")[seed % 2], overlay=True)
+        yield cases.input_grad(seed + 100, geo, element="i8")
+
+
+def window_gradient_cases():
+    for seed, geo in enumerate(WINDOWS):
         yield cases.input_grad(seed, geo, ("i8", "i16")[seed % 2])
         yield cases.input_grad(seed + 50, geo, ("i16", "i8")[seed % 2], overlay=True)
         yield cases.input_grad(seed + 100, geo, element="i8")
@@ -157,6 +177,28 @@ def test_depthwise_gradient_over_its_operand(target):
     for case in drawn:
         declare_scratch(case, target)
     check(drawn, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_window_gradients_take_panels(target):
+    drawn = list(window_gradient_cases())
+    for case in drawn:
+        declare_scratch(case, target, choice=1)
+    # Trained outputs of groups of one input channel are chosen row by row, in the general form.
+    assert sum("tiny.scratch_bytes" in case.op.attributes for case in drawn) >= len(drawn) - 1
+    check(drawn, target)
+
+
+def test_large_window_panels_are_used_only_where_there_is_room():
+    geo = Geometry((6, 6), 8, 256, (3, 3), (1, 1), (1, 1, 1, 1))
+    case = cases.input_grad(0, geo)
+    wish = scratch_wish_of(case.op, find_target("cortex-m7"))
+    assert wish.sizes[0] == 0
+    assert wish.sizes[1] >= 9 * 256 * 4, "two columns of all taps, widened"
+    fast = cases.input_grad(0, geo)
+    declare_scratch(fast, "cortex-m7", choice=1)
+    slow, quick = check([case, fast], "cortex-m7")
+    assert quick < 0.5 * slow
 
 
 def test_layers_that_walk_alike_share_their_kernel():

@@ -8,6 +8,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tiny_dialect.semantics import initial_state, run
 from tiny_passes.graph import functions
 from tiny_pipelines.checkpoint import InvalidCheckpoint
 from tiny_pipelines.cli import tiny_train
-from tiny_pipelines.collapse import CollapseGuard
+from tiny_pipelines.collapse import CollapseGuard, still_falls
 from tiny_pipelines.datasets import DataSet, InvalidData, Split
 from tiny_pipelines.experiment import Logging, TrainingPlan, load_experiment
 from tiny_pipelines.image_folders import dataset_of, open_dataset
@@ -222,6 +223,15 @@ def test_the_guard_sees_a_collapse_and_a_recovery():
     assert guard.collapsed_at is None
 
 
+def test_a_run_that_never_left_guessing_was_too_slow_where_its_loss_falls():
+    falling = list(np.linspace(3.5, 3.0, 200))
+    assert still_falls(falling, 17)
+    assert still_falls([3.0, 2.9] * 100, 10), "flat"
+    assert not still_falls([2.0] * 150 + [9.0] * 50, 10), "it was better before"
+    assert not still_falls([11.0] * 20 + [1.0] * 100 + [6.0] * 80, 10), "no more than the first"
+    assert not still_falls([1.2] * 4 + [250.0] * 150 + [60.0] * 46, 4), "too fast from the start"
+
+
 def test_a_collapsed_run_says_so_and_no_such_rate_is_proposed(batched):
     batched.model.reset()
     assert batched.run(TrainingPlan(epochs=5, rate=30.0, batch=4)).collapsed_at is not None
@@ -232,6 +242,54 @@ def test_a_collapsed_run_says_so_and_no_such_rate_is_proposed(batched):
     assert batched.data is DATA
     with pytest.raises(InvalidOption, match="every rate"):
         propose_rate(batched, replace(plan, epochs=5), [30.0])
+
+
+class _Reaching:
+    """An experiment that reaches an accuracy that its rate decides; None collapses.
+
+    What reaches no more than guessing has the guard's mark of a collapse, but a loss that falls.
+    """
+
+    def __init__(self, accuracies):
+        self.data, self.model, self.tried = DATA, SimpleNamespace(reset=lambda: None), []
+        self._accuracies = accuracies
+
+    def accuracy(self, _split, _phase):
+        return 0.25
+
+    def run(self, plan):
+        self.tried.append(plan.rate)
+        reached = self._accuracies(plan.rate)
+        losses = [1.0] * 50 + [9.0] * 50 if reached is None else [3.0] * 50 + [2.9] * 50
+        collapsed = 1 if reached is None or reached <= 0.25 else None
+        return SimpleNamespace(accuracy_after=reached, collapsed_at=collapsed, losses=losses)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best", "tried"),
+    [
+        # Better and better, until it collapses.
+        (lambda rate: None if rate > 8 else 0.3 + rate / 20, 8.0, [1, 2, 4, 8, 16]),
+        # None has learned anything yet.
+        (lambda rate: 0.25 if rate < 8 else 0.9, 8.0, [1, 2, 4, 8, 16]),
+        # All of them are too high, or the lowest is much the best.
+        (lambda rate: None if rate > 0.3 else 0.5, 0.125, [1, 2, 0.5, 0.25, 0.125]),
+        (lambda rate: 0.9 - abs(rate - 0.5), 0.5, [1, 2, 0.5, 0.25]),
+        # The best is between them, or all are as good.
+        (lambda rate: 0.9 - abs(rate - 1), 1.0, [1, 2, 0.5]),
+        (lambda rate: 0.9, 1.0, [1, 2]),
+        # As far as it goes, and no farther.
+        (lambda rate: 0.3 + rate / 100, 512.0, [2.0**n for n in range(10)]),
+    ],
+)
+def test_rates_beyond_those_asked_for_are_tried_while_the_best_may_lie_there(
+    accuracies, best, tried
+):
+    experiment = _Reaching(accuracies)
+    proposal = propose_rate(experiment, TrainingPlan(), [1.0, 2.0], beyond=True)
+    assert proposal.rate == best
+    assert experiment.tried == tried
+    assert experiment.data is DATA
 
 
 def test_validation_comes_from_the_training_images_alone():

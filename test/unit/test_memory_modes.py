@@ -42,9 +42,9 @@ def module():
         yield build_training_step(small_network.build(), options)
 
 
-def overlapping_module(gradients):
+def overlapping_module(gradients, scheme="full"):
     """The small network with blocks fused and rows overwritten wherever that is legal."""
-    text = pipeline_text(TrainingOptions("full", gradients=gradients), target="cortex-m7")
+    text = pipeline_text(TrainingOptions(scheme, gradients=gradients), target="cortex-m7")
     for name in ("fuse-blocks{row_overlap=true}", "overlap-rows"):
         assert f"tiny-{name}," in text
     text = text.replace("tiny-fuse-blocks{row_", "tiny-fuse-blocks{all=true row_")
@@ -110,6 +110,22 @@ def test_rows_and_fused_blocks_keep_to_their_lifetimes(context, gradients):
     ops = [op for name in ("train_step", "infer") for op in body(find_function(made, name))]
     assert any(op.operation.name == "tiny.fused_block" for op in ops)
     assert any("tiny.traversal" in op.attributes for op in ops)
+    schedule = build_schedule(made, M7)
+    plain, _ = digests(schedule, made, poison=False, access=False)
+    watched, _ = digests(schedule, made, poison=True, access=True)
+    assert watched == plain
+
+
+def test_a_residual_may_finish_rows_that_lie_over_its_input(context):
+    """The addition reads what the last convolution of the block has just written."""
+    made = overlapping_module("int16", "classifier-only")
+    (block,) = [
+        op
+        for op in body(find_function(made, "train_step"))
+        if op.operation.name == "tiny.fused_block"
+    ]
+    assert "tiny.traversal" in block.attributes
+    assert any(op.operation.name == "tiny.add" for op in body(block))
     schedule = build_schedule(made, M7)
     plain, _ = digests(schedule, made, poison=False, access=False)
     watched, _ = digests(schedule, made, poison=True, access=True)

@@ -53,6 +53,11 @@ def place(repository, tmp_path, monkeypatch):
         ("tiny-train", [*TRAIN, "--checkpoint", "none/x"], "none/x: the folder"),
         ("tiny-train", [*TRAIN, "--classes", "1"], "a head of 1 classes; expected 2 to"),
         ("tiny-search", [*SEARCH, "--seed", "-1"], "a seed of at least 0, got -1"),
+        (
+            "tiny-search",
+            [MODEL, "--data", SET, "--like", "nope", "-o", "new/out"],
+            "unknown update scheme 'nope'",
+        ),
         ("tiny-import", [MODEL, "--classes", "3", "--seed", "-1"], "seed -1; expected 0 or more"),
         ("tiny-compile", [MODEL, "--board", "stm32f746", "-o", "file"], "file: is a file"),
         (
@@ -66,6 +71,10 @@ def place(repository, tmp_path, monkeypatch):
             "--search-seconds: expected a positive number, got nan",
         ),
         ("tiny-powertest", ["file"], "file: no such folder"),
+        ("tiny-difftest", ["--count", "1", "-o", "file"], "file: is not a folder"),
+        ("tiny-difftest", ["--count", "1", "--summary", "none/x"], "none/x: the folder"),
+        ("tiny-difftest", ["--seconds", "nan"], "--seconds, --count and --jobs more than 0"),
+        ("tiny-fuzz", ["--seconds", "nan"], "--seconds, --count and --jobs more than 0"),
         ("tiny-bench", ["--suite", "file"], "file: is not JSON: "),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else None,

@@ -60,6 +60,7 @@ def test_pipeline_text_parses_and_prints():
         ("", "column 1: expected a pass name"),
         ("a,,b", "column 3: expected a pass name"),
         ("a{x", "unbalanced '{'"),
+        ("a(" * 9000 + ")" * 9000, r"column 66: more than 32 '\(' within each other"),
         ("f(a", r"column 4: expected '\)'"),
         ("a)", r"column 2: unbalanced '\)'"),
         ("a b", "column 3: expected ',' or the end"),

@@ -32,7 +32,12 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-CHANNELS_LAST = ("linear of each row", "channels last in the module", "time first in the module")
+CHANNELS_LAST = (
+    "linear of each row",
+    "rows scaled",
+    "channels last in the module",
+    "time first in the module",
+)
 
 
 def quantized_results(module, x, channels_first=True):
@@ -92,6 +97,26 @@ CASES = {
         IMAGE,
     ),
     "linear norm": (lambda: chain(nn.Linear(11, 5), nn.BatchNorm1d(5), nn.ReLU6()), FLAT),
+    "norm of a vector": (lambda: nn.BatchNorm1d(11), FLAT),
+    "input normalized": (
+        lambda: Call(
+            lambda x, c: c((x - torch.tensor([0.5, 0.4, -0.2])[:, None, None]) / 0.25),
+            nn.Conv2d(3, 6, 3),
+        ),
+        IMAGE,
+    ),
+    "scaled by numbers": (
+        lambda: Call(lambda x, c: 1 - functional.relu(0.5 * c(x) + 0.25), nn.Conv1d(3, 5, 3)),
+        SIGNAL,
+    ),
+    "scaled, then norm": (
+        lambda: chain(Call(lambda x, c: c(x).mul_(-3.0), nn.Conv2d(3, 6, 3)), nn.BatchNorm2d(6)),
+        IMAGE,
+    ),
+    "rows scaled": (
+        lambda: Call(lambda x, f: f(x) * torch.tensor([0.5, -2.0, 1.0, 0.0]), nn.Linear(21, 4)),
+        SIGNAL,
+    ),
     "linear of each row": (lambda: nn.Linear(21, 4), SIGNAL),
     "channels last in the module": (
         lambda: Call(lambda x, c: c(x.permute(0, 3, 1, 2)), nn.Conv2d(5, 4, 3)),
@@ -107,6 +132,12 @@ CASES = {
     "clamp below": (lambda: Call(lambda x: x.clamp_min(-0.5)), IMAGE),
     "max pool": (lambda: nn.MaxPool2d(3, stride=2, padding=1), IMAGE),
     "max pool, strides of the kernel": (lambda: nn.MaxPool2d((3, 2)), IMAGE),
+    "max pool, windows not whole": (lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True), (3, 8, 7)),
+    "average pool, windows not whole": (lambda: nn.AvgPool2d(3, 2, 1, ceil_mode=True), (3, 8, 7)),
+    "average pool in one dimension, not whole": (
+        lambda: nn.AvgPool1d(4, 3, ceil_mode=True, count_include_pad=False),
+        SIGNAL,
+    ),
     "max pool in one dimension": (lambda: nn.MaxPool1d(3, padding=1), SIGNAL),
     "average pool": (lambda: nn.AvgPool2d(2), IMAGE),
     "average pool with its pads": (lambda: nn.AvgPool2d(3, 2, 1), IMAGE),
@@ -172,7 +203,7 @@ def test_layer_is_close_to_float(name):
         want = module(torch.from_numpy(x)).numpy()
     with new_context():
         got, _ = quantized_results(import_torch(module, x), x, name not in CHANNELS_LAST)
-    if want.ndim > 2 and name != "linear of each row":
+    if want.ndim > 2 and name not in ("linear of each row", "rows scaled"):
         got = np.moveaxis(got, -1, 1)
     got = got.reshape(want.shape)
     if "softmax" in name:

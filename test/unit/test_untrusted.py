@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from tiny_dialect import untrusted
+from tiny_dialect.bindings import ir
 from tiny_dialect.dialect import new_context, parse_module, to_bytecode
 from tiny_dialect.errors import InvalidModel
 from tiny_dialect.untrusted import rehearse
@@ -48,6 +49,30 @@ def test_what_the_child_says_is_what_the_parent_says():
     with new_context(), pytest.raises(InvalidModel, match=r"m\.mlir:2:1: .*nobody\.knows") as one:
         parse_module(b"\nnobody.knows", "m.mlir")
     assert one.value.where == "m.mlir:2:1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'module attributes {a.b = ["x", {c = "\C3\28"}]} {}',
+        r'module attributes {a.b = "\\\FF"} {}',
+        r'func.func @"\FE"() { return }',
+    ],
+)
+def test_bytes_that_are_no_text_are_refused(text):
+    """MLIR keeps any bytes in a string; Python cannot read those."""
+    with new_context() as context:
+        with pytest.raises(InvalidModel, match="hostile: holds a name or string that is"):
+            parse_module(text.encode(), "hostile")
+        module = ir.Module.parse(text, context)
+        with pytest.raises(InvalidModel, match="not UTF-8"):
+            parse_module(to_bytecode(module), "hostile")
+
+
+def test_letters_of_any_kind_are_read():
+    with new_context():
+        found = parse_module('module attributes {a.b = "ü\\\\FF日本"} {}'.encode(), "good")
+        assert found.operation.attributes["a.b"].value == "ü\\FF日本"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tiny_dialect.dialect import new_context
 from tiny_dialect.semantics import evaluate_op
 from tiny_targets.kernels import Scratch, build_call
 from tiny_targets.kernels.residual_add import short_addition
+from tiny_targets.kernels.scratch import scratch_wish_of
 from tiny_targets.kernels.tap_pairs import row_products
 from tiny_targets.target import find_target
 
@@ -60,6 +61,14 @@ DENSE = (
     Geometry((9, 3), 2, 2, (7, 1), (2, 1), (3, 0, 3, 0)),
     Geometry((5, 7), 6, 3, (1, 1), (2, 2)),
     Geometry((40, 90), 3, 4, (3, 3), (2, 2), (1, 1, 1, 1)),
+)
+
+# More widened weights than are held at once; an output block of fewer channels at the end.
+WIDE = (
+    Geometry((6, 7), 40, 37, (3, 3), (1, 1), (1, 1, 1, 1)),
+    Geometry((1, 23), 33, 26, (1, 9), (1, 2), (0, 4, 0, 4)),
+    Geometry((5, 4), 129, 11, (3, 3), (2, 2), (1, 1, 1, 1)),
+    Geometry((9, 40), 30, 24, (5, 5), (1, 2), (2, 2, 2, 2)),
 )
 
 
@@ -107,6 +116,28 @@ def test_convolutions_equal_the_semantics(geometries, target):
     # Biases beyond 32 bits may need the plain loops.
     assert fast >= 0.8 * len(drawn)
     check(drawn, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("choice", [0, 1])
+def test_wide_convolutions_hold_some_of_their_weights(choice, target):
+    drawn = list(convolutions(WIDE))
+    for case in drawn:
+        declare_scratch(case, target, choice)
+        used = build_call(case.op, find_target(target)).arguments
+        assert any(isinstance(argument, Scratch) for argument in used), case.label
+    check(drawn, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_scratch_of_wide_convolutions_is_bounded(target):
+    geo = Geometry((8, 8), 64, 64, (3, 3), (1, 1), (1, 1, 1, 1))
+    case = cases.conv2d(0, geo)
+    wish = scratch_wish_of(case.op, find_target(target))
+    least, most = wish.sizes[0], wish.sizes[-1]
+    assert wish.sizes == sorted(set(wish.sizes))
+    assert most > 64 * 64 * 9, "all weights, widened"
+    assert least < most / 5, "some rows of the input, a block or a few of weights"
 
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if find_target(t).has("fpu")])

@@ -12,7 +12,7 @@ from typing import Any
 
 from tiny_dialect.attributes import DenseArray, DenseElements, integer, integers
 from tiny_dialect.bindings import ext, ir
-from tiny_dialect.dialect import Tiny
+from tiny_dialect.namespace import Tiny
 from tiny_dialect.ops.convolution import geometry, require_channels, require_conv_shapes
 from tiny_dialect.ops.forward import WEIGHT_ELEMENTS
 from tiny_dialect.types import shape_of

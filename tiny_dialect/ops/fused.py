@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tiny_dialect.bindings import ext, ir
-from tiny_dialect.dialect import Tiny
+from tiny_dialect.namespace import Tiny
 from tiny_dialect.verify import require, typed, verifier
 
 Operand = ext.Operand

@@ -13,7 +13,7 @@ import numpy as np
 
 from tiny_dialect.bindings import ext, ir
 from tiny_dialect.block_float import LOGIT_FRACTION, MAX_CLASSES
-from tiny_dialect.dialect import Tiny
+from tiny_dialect.namespace import Tiny
 from tiny_dialect.ops.integer_backward import require_mantissas, require_within
 from tiny_dialect.types import quantization, shape_of
 from tiny_dialect.verify import (

@@ -20,7 +20,7 @@ from typing import Any
 
 from tiny_dialect.attributes import DenseArray, DenseElements, integer, integers
 from tiny_dialect.bindings import ext, ir
-from tiny_dialect.dialect import Tiny
+from tiny_dialect.namespace import Tiny
 from tiny_dialect.ops.backward import require_weight_gradient
 from tiny_dialect.ops.integer_backward import MANTISSAS, require_mantissas, require_within
 from tiny_dialect.ops.update import require_stochastic, require_target

@@ -12,7 +12,7 @@ from typing import Any
 
 from tiny_dialect.attributes import DenseArray, integers, to_list
 from tiny_dialect.bindings import ext, ir
-from tiny_dialect.dialect import Tiny
+from tiny_dialect.namespace import Tiny
 from tiny_dialect.ops.forward import (
     FULL_RANGE,
     require_clamp,

@@ -14,7 +14,7 @@ from typing import Any
 
 from tiny_dialect.attributes import DenseArray, DenseElements, integer, integers
 from tiny_dialect.bindings import ext, ir
-from tiny_dialect.dialect import Tiny
+from tiny_dialect.namespace import Tiny
 from tiny_dialect.ops.backward import require_weight_gradient
 from tiny_dialect.ops.forward import Parameter
 from tiny_dialect.types import shape_of

@@ -22,7 +22,7 @@ from tiny_dialect.types import shape_of
 from tiny_passes.graph import FUSED_BLOCK, INFER, TRAIN_STEP, body, find_function
 from tiny_passes.operation_counts import is_backward, macs
 from tiny_pipelines.training import TrainingOptions, build_training_step
-from tiny_targets.boards import generic_board
+from tiny_targets.boards import roomy_board
 from tiny_targets.codegen import CompiledKernels, compile_kernels
 from tiny_targets.emulate import CallReport, Emulator
 from tiny_targets.firmware import build_image
@@ -142,7 +142,7 @@ def measure_planned(
     """The same of a module that is planned already."""
     schedule = build_schedule(module, target)
     compiled = compile_kernels(schedule.kernels, target, embedded=target.hard_float)
-    image = build_image(schedule, compiled, generic_board(target))
+    image = build_image(schedule, compiled, roomy_board(target))
     step = find_function(module, TRAIN_STEP)
     x = sample(step) if sample else _noise(step)
     emulator = Emulator(image)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tiny_dialect.errors import InvalidOption, TinyError
+from tiny_dialect.errors import MOST_LETTERS, InvalidOption, TinyError, one_line
 
 STANDARD_STREAM = "-"
 EXIT_ERROR = 1
@@ -101,8 +101,7 @@ def run(
 
 
 def _report(prog: str, message: str) -> int:
-    line = " ".join(message.split())
-    print(f"{prog}: {line}", file=sys.stderr)
+    print(f"{prog}: {one_line(message, 2 * MOST_LETTERS)}", file=sys.stderr)
     return EXIT_ERROR
 
 
@@ -197,6 +196,28 @@ def _require_folder_place(target: Path, path: str) -> None:
 
 
 @contextlib.contextmanager
+def resumable_folder(path: Path) -> Generator[None]:
+    """The folder `path`, made where missing; what a block that fails wrote there stays.
+
+    A block that fails before it wrote anything leaves no folder that was not there before.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        _remove_empty(missing)
+        raise
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, innermost first, but for those where something is by now."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+@contextlib.contextmanager
 def _folder_beside(target: Path) -> Generator[Path]:
     """A temporary folder next to `target`; folders made above it go again where the block fails."""
     missing = [folder for folder in target.parents if not folder.exists()]
@@ -205,10 +226,7 @@ def _folder_beside(target: Path) -> Generator[Path]:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
             yield Path(name)
     except BaseException:
-        for folder in missing:
-            # Not where someone else has put something there by now.
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        _remove_empty(missing)
         raise
 
 

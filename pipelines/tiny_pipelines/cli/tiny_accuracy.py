@@ -59,14 +59,15 @@ def _accuracy(options: argparse.Namespace) -> None:
     if options.list:
         results = Results(study, options.output)
     else:
-        results = run_study(
-            study,
-            Places(_files(options), options.networks, options.device),
-            options.output,
-            jobs=options.jobs,
-            only=options.rows,
-            tell=lambda text: print(text, file=sys.stderr, flush=True),
-        )
+        with entry.resumable_folder(options.output):
+            results = run_study(
+                study,
+                Places(_files(options), options.networks, options.device),
+                options.output,
+                jobs=options.jobs,
+                only=options.rows,
+                tell=lambda text: print(text, file=sys.stderr, flush=True),
+            )
     for row in rows:
         print(f"{row.name:<32} {_state(results, row)}")
     if options.page is not None:

@@ -122,8 +122,11 @@ def _search(options: argparse.Namespace, targets: Sequence[str]) -> None:
         if name not in known:
             raise InvalidOption(f"--gradients {name}: choose from {', '.join(known)}")
     counts = (options.jobs, 1 if options.count is None else options.count)
-    if options.seed < 0 or options.seconds <= 0 or min(counts) < 1:
+    if options.seed < 0 or not options.seconds > 0 or min(counts) < 1:
         raise InvalidOption("--seed takes 0 or more; --seconds, --count and --jobs more than 0")
+    if not Path(options.output).is_dir():
+        raise InvalidOption("is not a folder", options.output)
+    entry.require_file_place(options.summary)
     limits = Limits(
         options.seconds,
         options.count,

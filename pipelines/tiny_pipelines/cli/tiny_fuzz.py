@@ -76,7 +76,7 @@ def _search(options: argparse.Namespace, formats: Sequence[Any]) -> None:
     from tiny_pipelines.fuzzing.campaign import Limits, run_campaign
 
     counts = (options.jobs, 1 if options.count is None else options.count)
-    if options.seed < 0 or options.seconds <= 0 or min(counts) < 1:
+    if options.seed < 0 or not options.seconds > 0 or min(counts) < 1:
         raise InvalidOption("--seed takes 0 or more; --seconds, --count and --jobs more than 0")
     folder = Path(options.output)
     if not folder.is_dir():

@@ -97,13 +97,13 @@ def _search(options: argparse.Namespace) -> None:
         space = space_of(module, options.last, _ratios(options.ratios), options.bias_step)
         sizes = part_sizes(module, space, options.update)
         title = _model_name(module)
-    options.output.mkdir(parents=True, exist_ok=True)
-    costs = _costs(options, model)
-    goals = _goals(options, costs, space)
-    log = _run_trials(options, model, space)
-    search = Search(title, space, log, costs, sizes, options.output, settings)
-    records = [search.solve(goal, _say) for goal in goals]
-    search.write(goals, records, _say)
+    with entry.resumable_folder(options.output):
+        costs = _costs(options, model)
+        goals = _goals(options, costs, space)
+        log = _run_trials(options, model, space)
+        search = Search(title, space, log, costs, sizes, options.output, settings)
+        records = [search.solve(goal, _say) for goal in goals]
+        search.write(goals, records, _say)
     if options.json:
         entry.print_json({"model": title, "goals": records})
         return

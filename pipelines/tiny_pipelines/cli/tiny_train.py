@@ -20,6 +20,9 @@ from tiny_pipelines.cli import entry
 _COLLAPSED = (
     "the run has collapsed: from sample {} on the loss is above that of guessing; use a lower rate"
 )
+_TOO_SLOW = (
+    "the loss is still above that of guessing, and falls: train longer, or use a higher rate"
+)
 _LINE_SECONDS = 5.0
 _TERMINAL_SECONDS = 0.2
 
@@ -89,6 +92,7 @@ def _train(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from tiny_dialect.dialect import new_context
+    from tiny_pipelines.collapse import still_falls
     from tiny_pipelines.experiment import DEFAULT_RATE, TrainingPlan, load_experiment
     from tiny_pipelines.image_folders import open_dataset
 
@@ -131,7 +135,8 @@ def _train(options: argparse.Namespace) -> None:
     if proposal is not None:
         record["proposal"] = proposal.summary()
     if result.collapsed_at is not None:
-        print(_COLLAPSED.format(result.collapsed_at), file=sys.stderr)
+        slow = still_falls(result.losses, data.classes)
+        print(_TOO_SLOW if slow else _COLLAPSED.format(result.collapsed_at), file=sys.stderr)
     if options.json:
         entry.print_json(record)
     elif options.output != entry.STANDARD_STREAM:
@@ -145,8 +150,9 @@ def _propose(options: argparse.Namespace, experiment: Any, plan: Any) -> Any:
         reached = "collapsed" if trial.accuracy is None else f"{trial.accuracy:.1%}"
         print(f"rate {trial.rate:.6f} ({trial.rate * 256:.3g}/256): {reached}", file=sys.stderr)
 
-    rates = RATES if options.rates is None else _rates(options.rates)
-    return propose_rate(experiment, plan, rates, tell=tell)
+    if options.rates is None:
+        return propose_rate(experiment, plan, RATES, beyond=True, tell=tell)
+    return propose_rate(experiment, plan, _rates(options.rates), tell=tell)
 
 
 def _rates(text: str) -> list[float]:

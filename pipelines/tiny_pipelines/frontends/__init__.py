@@ -28,19 +28,19 @@ _FLOAT_FORMAT = "pt2"
 
 _READERS = {
     "mcunet": "tiny_pipelines.frontends.mcunet_pickle",
-    "tflite": "tiny_pipelines.frontends.tflite",
-    "onnx": "tiny_pipelines.frontends.onnx_qdq",
+    "tflite": "tiny_pipelines.frontends.tflite_importer",
+    "onnx": "tiny_pipelines.frontends.onnx_importer",
 }
 """By format, the module whose `read_network(data, name, source)` gives the layer records."""
 
 
 def supported_operators() -> dict[str, tuple[str, ...]]:
     """By format, the operators that its importer reads, from the tables that the importers use."""
-    from tiny_pipelines.frontends import onnx_qdq, tflite, torch_importer
+    from tiny_pipelines.frontends import onnx_importer, tflite_importer, torch_importer
 
     return {
-        "TFLite": tflite.supported_operators(),
-        "ONNX": onnx_qdq.supported_operators(),
+        "TFLite": tflite_importer.supported_operators(),
+        "ONNX": onnx_importer.supported_operators(),
         "PyTorch": torch_importer.supported_operators(),
     }
 

@@ -12,8 +12,8 @@ RELU_N1_TO_1 = (-1.0, 1.0)
 def quantized_clamp(bounds: tuple[float, float], quantization: Quantization) -> tuple[int, int]:
     """The int8 clamp of real `bounds`: `zero + round(bound / scale)`, half away from zero."""
     low, high = FULL_RANGE
-    if not quantization.scale > 0:
-        return FULL_RANGE
+    if not 0 < quantization.scale < math.inf:
+        return FULL_RANGE  # the emitter refuses such a scale, with its place
     limits: list[int] = []
     for bound in bounds:
         units = bound / quantization.scale

@@ -1,16 +1,15 @@
 """How the emitter turns pools, means, borders, rescalings and reshapes into ops, all checked."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tiny_dialect import ops
 from tiny_dialect.attributes import integers
 from tiny_dialect.ops.pooling import MEAN_AXES, Window
 from tiny_dialect.types import quantization, shape_of
+from tiny_pipelines.frontends.emission import MAX_FACTOR, Emission, Rule
 from tiny_pipelines.frontends.layers import (
+    Layer,
     MeanLayer,
     PadLayer,
     PoolLayer,
@@ -19,10 +18,7 @@ from tiny_pipelines.frontends.layers import (
     ReshapeLayer,
 )
 
-if TYPE_CHECKING:
-    from tiny_pipelines.frontends.emitter import Emission
-
-_MAX_FACTOR = 2.0**30
+_MAX_TAPS = 2**15
 
 
 def _same_quantization(emission: Emission, layer: Any, x: Any, shape: Any) -> Any:
@@ -33,7 +29,7 @@ def _same_quantization(emission: Emission, layer: Any, x: Any, shape: Any) -> An
 
 def _check_factor(emission: Emission, factor: float) -> None:
     emission.require(
-        0 < factor < _MAX_FACTOR,
+        0 < factor < MAX_FACTOR,
         f"has requantization factor {factor}; expected within (0, 2^30)",
     )
 
@@ -50,6 +46,10 @@ def _pool(emission: Emission, layer: PoolLayer, x: Any) -> Any:
     emission.require(
         min(*layer.kernel, *layer.strides) >= 1,
         f"has kernel {list(layer.kernel)} and strides {list(layer.strides)}; expected at least 1",
+    )
+    emission.require(
+        layer.kind != "max" or window.taps <= _MAX_TAPS,
+        f"has kernel {list(layer.kernel)}; a maximum is of at most {_MAX_TAPS} values",
     )
     top, left, bottom, right = layer.pads
     emission.require(
@@ -111,7 +111,7 @@ def _reshape(emission: Emission, layer: ReshapeLayer, x: Any) -> Any:
     return emission.named(ops.Reshape(x, kind)).y
 
 
-RULES: dict[type[Any], Callable[..., Any]] = {
+RULES: dict[type[Layer], Rule] = {
     PoolLayer: _pool,
     MeanLayer: _mean,
     RequantizeLayer: _requantize,

@@ -130,8 +130,10 @@ class NetworkBuilder:
     def append(self, layer: Layer, shape: Shape4, quantization: Quantization) -> Value:
         """Add a layer whose result has this shape; the value."""
         self.require(
-            min(shape) >= 1 and math.prod(shape) <= MAX_ELEMENTS, f"computes shape {list(shape)}"
+            min(shape) >= 1,
+            f"computes shape {list(shape)}, which is empty: its window does not fit its input",
         )
+        self.require(math.prod(shape) <= MAX_ELEMENTS, f"computes shape {list(shape)}")
         self.layers.append(layer)
         return Value(layer.name, shape, quantization, shape)
 

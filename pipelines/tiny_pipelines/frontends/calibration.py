@@ -17,6 +17,7 @@ from tiny_pipelines.datasets import InvalidData, read_arrays
 from tiny_pipelines.frontends.layers import Quantization
 from tiny_pipelines.frontends.torch_graph import (
     TorchGraph,
+    TorchNode,
     overload,
     require_torch,
     resolved,
@@ -70,8 +71,8 @@ def checked_samples(samples: Any, source: str) -> Array:
         )
     if array.ndim < 2 or array.size == 0:
         raise InvalidData(f"calibration samples have shape {list(array.shape)}", source)
-    if not np.isfinite(array).all():
-        raise InvalidData("calibration samples are not all finite", source)
+    if not np.isfinite(array).all() or (np.abs(array) > np.finfo(np.float32).max).any():
+        raise InvalidData("calibration samples are not all finite in float32", source)
     return array
 
 
@@ -118,6 +119,21 @@ def observe_ranges(graph: TorchGraph, samples: NDArray[np.float32]) -> dict[str,
                     if not np.isfinite(ranges[node.name]).all():
                         graph.fail("computes values that are not finite", node)
     return ranges
+
+
+def evaluated_constant(graph: TorchGraph, node: TorchNode, values: Mapping[str, Any]) -> Array:
+    """What a node computes from constants alone: arrays, and sizes, by name in `values`."""
+    torch = require_torch(graph.source)
+    given = {name: values[name] for name in node.operands()}
+    tensors = {
+        name: _to_torch(value) if isinstance(value, np.ndarray) else value
+        for name, value in given.items()
+    }
+    with torch.no_grad():
+        result = _evaluate(graph, node, tensors)
+    if not isinstance(result, torch.Tensor):
+        graph.fail("computes something other than a tensor from its constants", node)
+    return result.contiguous().numpy()
 
 
 def _to_torch(array: Array) -> Any:

@@ -34,6 +34,7 @@ from tiny_pipelines.frontends.restricted_pickle import (
     describe,
     load_pickle,
 )
+from tiny_pipelines.frontends.values import as_float64
 
 PREPROCESS = "int8 value = uint8 pixel - 128, RGB, NHWC"
 _POOL = "avgpool"
@@ -290,7 +291,7 @@ def _scales(params: _Part) -> np.ndarray:
     scales = params.array("w_scales")
     if scales.dtype.kind != "f":
         params.fail(f"expects floating-point w_scales, got {scales.dtype}")
-    return scales.astype(np.float64)
+    return as_float64(scales)
 
 
 def _bias(params: _Part) -> np.ndarray:

@@ -14,16 +14,18 @@ from tiny_dialect.errors import InvalidModel, InvalidOption
 
 _MAX_ELEMENTS = 2**28
 _FLOAT, _UINT8, _INT8, _INT32, _INT64 = 1, 2, 3, 6, 7
-_KINDS = {
+KINDS = {
     _FLOAT: np.dtype(np.float32),
     _UINT8: np.dtype(np.uint8),
     _INT8: np.dtype(np.int8),
     _INT32: np.dtype(np.int32),
     _INT64: np.dtype(np.int64),
 }
+"""The element types that are read, by their number in a file."""
+
 _EXTERNAL = 1
 _ATTRIBUTE_FLOAT, _ATTRIBUTE_INT, _ATTRIBUTE_STRING, _ATTRIBUTE_TENSOR = 1, 2, 3, 4
-_ATTRIBUTE_INTS = 7
+_ATTRIBUTE_FLOATS, _ATTRIBUTE_INTS = 6, 7
 DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
@@ -95,6 +97,24 @@ class Node:
             return None if default is None else list(default)
         return [int(number) for number in found.ints]
 
+    def constant(self) -> NDArray[Any]:
+        """What a Constant holds: a tensor, a number or a list of numbers."""
+        kinds = {
+            "value_int": (_ATTRIBUTE_INT, "i", np.int64),
+            "value_ints": (_ATTRIBUTE_INTS, "ints", np.int64),
+            "value_float": (_ATTRIBUTE_FLOAT, "f", np.float32),
+            "value_floats": (_ATTRIBUTE_FLOATS, "floats", np.float32),
+        }
+        for name, (kind, field, element) in kinds.items():
+            found = self._attribute(name, kind)
+            if found is not None:
+                value = getattr(found, field)
+                return np.array(list(value) if field.endswith("s") else value, element)
+        value = self.tensor("value")
+        if value is None:
+            self.fail("has no tensor and no number as its value, which is not supported")
+        return value
+
     def tensor(self, name: str) -> NDArray[Any] | None:
         """A tensor attribute."""
         found = self._attribute(name, _ATTRIBUTE_TENSOR)
@@ -106,7 +126,7 @@ def constant_of(proto: Any, where: str) -> NDArray[Any]:
     from onnx import numpy_helper  # pyright: ignore[reportMissingImports]
 
     shape = [int(size) for size in proto.dims]
-    kind = _KINDS.get(proto.data_type)
+    kind = KINDS.get(proto.data_type)
     if kind is None:
         raise InvalidModel(f"constant {proto.name!r} has data type {proto.data_type}", where)
     if proto.data_location == _EXTERNAL:

@@ -1,10 +1,8 @@
 """What each ONNX operator that computes becomes; those that only change the view: `onnx_views`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,25 +10,26 @@ from numpy.typing import NDArray
 from tiny_pipelines.frontends.activations import same_padding
 from tiny_pipelines.frontends.layers import Quantization
 from tiny_pipelines.frontends.onnx_file import Node
-from tiny_pipelines.frontends.onnx_qdq import (
+from tiny_pipelines.frontends.onnx_reader import (
     Clamp,
     Ended,
     Pending,
+    Reader,
     Real,
     Tensor,
     Weights,
     narrowed,
 )
 from tiny_pipelines.frontends.onnx_views import RULES, integers_of, reads
-from tiny_pipelines.frontends.values import NCHW, Pads, Pair, Value
-
-if TYPE_CHECKING:
-    from tiny_pipelines.frontends.onnx_qdq import Reader
+from tiny_pipelines.frontends.pool_windows import PoolWindow, average_pool, max_pool, pool_window
+from tiny_pipelines.frontends.values import NCHW, Pads, Pair, Value, as_float64, by_channel
 
 __all__ = ["RULES"]
 
 _BIAS_TOLERANCE = 1e-3
 _INT32 = np.iinfo(np.int32)
+_ONE = 64
+"""The weight that is 1 at a scale of 1 / 64: exact, and with a fine unit for what is added."""
 
 
 def _channels_first(y: Value, rank: int) -> Value:
@@ -50,7 +49,7 @@ def _image(read: Reader, node: Node) -> tuple[Value, int]:
 
 
 def _pending(read: Reader, finish: Callable[[Quantization, Clamp], Value]) -> Pending:
-    return Pending(finish, read.build.layer_name)
+    return Pending(finish, read.build.layer_name, read.build.place)
 
 
 def _pair(read: Reader, node: Node, name: str, rank: int) -> Pair:
@@ -63,12 +62,13 @@ def _pair(read: Reader, node: Node, name: str, rank: int) -> Pair:
 
 
 def _pads(read: Reader, node: Node, x: Value, rank: int, kernel: Pair, strides: Pair) -> Pads:
-    """Top, left, bottom, right; an operator's own pads, or those of SAME_UPPER."""
+    """Top, left, bottom, right; an operator's own pads, or those of its auto_pad."""
     mode = node.text("auto_pad", "NOTSET")
-    if mode == "SAME_UPPER":
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
         top, bottom = same_padding(x.shape[1], kernel[0], strides[0])
         left, right = same_padding(x.shape[2], kernel[1], strides[1])
-        return top, left, bottom, right
+        # Of an odd total the larger part lies behind, or in front.
+        return (top, left, bottom, right) if mode == "SAME_UPPER" else (bottom, right, top, left)
     if mode not in ("NOTSET", "VALID"):
         read.fail(f"has auto_pad {mode!r}, which is not supported")
     found = node.integers("pads", [0] * (2 * (rank - 2)))
@@ -88,6 +88,8 @@ def _no_dilation(read: Reader, node: Node) -> None:
 
 def _channel_scales(read: Reader, weights: Weights, axis: int) -> NDArray[np.float64]:
     """One scale for each output channel, which lies along `axis`."""
+    if weights.integers.dtype == np.int16:
+        read.fail("has asymmetric weights; expected zero points in the middle of the range")
     if weights.integers.dtype != np.int8:
         read.fail("has 32-bit weights; expected 8 bits")
     if weights.scales.size > 1 and weights.axis != axis:
@@ -104,9 +106,9 @@ def _bias(read: Reader, given: Tensor | None, unit: NDArray[np.float64]) -> NDAr
         integers = given.integers.reshape(-1)
         if integers.shape == unit.shape and np.allclose(scales, unit, rtol=_BIAS_TOLERANCE, atol=0):
             return integers.astype(np.int32)
-        real = integers * np.broadcast_to(given.scales, integers.shape)
+        real = given.real.reshape(-1)
     elif isinstance(given, np.ndarray) and given.dtype == np.float32:
-        real = given.astype(np.float64).reshape(-1)
+        real = as_float64(given).reshape(-1)
     else:
         read.fail("expects constant biases, float32 or behind DequantizeLinear")
     if real.shape != unit.shape or not np.isfinite(real).all() or not (unit > 0).all():
@@ -190,8 +192,32 @@ def _add(read: Reader, node: Node) -> Tensor:
             read.once(node, number)
             read.build.layer_name = product.layer
             return product.with_bias(bias)
+        if isinstance(product, Real) and isinstance(bias, Weights | np.ndarray):
+            return _shifted(read, product.value, bias)
     a, b = read.real(node, 0), read.real(node, 1)
     return _pending(read, lambda output, clamp: read.build.add(a, b, output, clamp))
+
+
+def _shifted(read: Reader, x: Value, constant: Weights | NDArray[Any]) -> Pending:
+    """`x` plus one number a channel: a convolution of one pixel, a channel a group, times 1."""
+    real = np.asarray(constant.real if isinstance(constant, Weights) else constant)
+    x = read.build.with_axes(read.build.plain(x))
+    offsets = by_channel(x, as_float64(real)) if real.dtype.kind == "f" else None
+    if offsets is None:
+        read.fail(
+            f"adds a constant of shape {list(real.shape)} to {list(x.logical)}; expected one "
+            "number, or one a channel"
+        )
+    channels = len(offsets)
+    scales = np.full(channels, 1 / _ONE)
+    bias = _bias(read, offsets.astype(np.float32), scales * x.quantization.scale)
+    weight = np.full((channels, 1, 1, 1), _ONE, np.int8)
+
+    def finish(output: Quantization, clamp: Clamp) -> Value:
+        y = read.build.conv(x, weight, scales, bias, output, groups=channels, clamp=clamp)
+        return replace(y, logical=x.logical, order=x.order)
+
+    return _pending(read, finish)
 
 
 def _behind(read: Reader, node: Node, bounds: tuple[float, float]) -> Tensor:
@@ -215,7 +241,7 @@ def _bound(read: Reader, node: Node, number: int, name: str, default: float) -> 
     if found is None:
         return node.real(name, default)
     if isinstance(found, Weights):
-        found = found.integers * found.scales
+        found = found.real
     if not isinstance(found, np.ndarray) or found.size != 1:
         read.fail(f"expects one constant as {name}")
     return float(found.reshape(-1)[0])
@@ -229,21 +255,23 @@ def _clip(read: Reader, node: Node) -> Tensor:
     return _behind(read, node, (low, high))
 
 
-def _window(read: Reader, node: Node) -> tuple[Value, int, Pair, Pair, Pads]:
+def _window(read: Reader, node: Node) -> tuple[Value, int, PoolWindow]:
+    """(the image that a pool reads, its rank in the file, the window)."""
     x, rank = _image(read, node)
     if node.integers("kernel_shape", None) is None:
         read.fail("has no kernel_shape")
-    if node.integer("ceil_mode", 0) or node.integer("storage_order", 0):
-        read.fail("has ceil_mode or storage_order, which are not supported")
+    if node.integer("storage_order", 0):
+        read.fail("has storage_order, which is not supported")
     _no_dilation(read, node)
     kernel, strides = (_pair(read, node, name, rank) for name in ("kernel_shape", "strides"))
-    return x, rank, kernel, strides, _pads(read, node, x, rank, kernel, strides)
+    pads = _pads(read, node, x, rank, kernel, strides)
+    return x, rank, pool_window(x, kernel, strides, pads, bool(node.integer("ceil_mode", 0)))
 
 
 @reads("MaxPool")
 def _max_pool(read: Reader, node: Node) -> Tensor:
-    x, rank, kernel, strides, pads = _window(read, node)
-    return Real(_channels_first(read.build.pool(x, "max", kernel, strides, pads), rank))
+    x, rank, window = _window(read, node)
+    return Real(_channels_first(max_pool(read.build, x, window), rank))
 
 
 @reads("GlobalMaxPool")
@@ -255,13 +283,11 @@ def _global_max_pool(read: Reader, node: Node) -> Tensor:
 
 @reads("AveragePool")
 def _average_pool(read: Reader, node: Node) -> Tensor:
-    x, rank, kernel, strides, pads = _window(read, node)
-    included = node.integer("count_include_pad", 0)
+    x, rank, window = _window(read, node)
+    pads_count = bool(node.integer("count_include_pad", 0))
 
     def finish(output: Quantization, clamp: Clamp) -> Value:
-        source = read.build.plain(read.build.pad(x, pads)) if included and any(pads) else x
-        own = (0, 0, 0, 0) if included else pads
-        y = read.build.pool(source, "average", kernel, strides, own)
+        y = average_pool(read.build, x, window, pads_count)
         return _channels_first(read.build.requantize(y, output, clamp), rank)
 
     return _pending(read, finish)
@@ -307,6 +333,6 @@ def _pad(read: Reader, node: Node) -> Tensor:
     return Real(_channels_first(padded, rank))
 
 
-@reads("Softmax", "LogSoftmax")
-def _softmax(read: Reader, node: Node) -> Tensor:
+@reads("LogSoftmax", "Sigmoid", "Softmax")
+def _last_activation(read: Reader, node: Node) -> Tensor:
     return Ended(read.real(node), node.type)

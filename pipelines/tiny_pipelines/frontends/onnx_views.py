@@ -1,21 +1,24 @@
 """ONNX operators that change nothing but how a tensor is seen, and the table of all operators."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tiny_pipelines.frontends.onnx_file import Node
-from tiny_pipelines.frontends.onnx_qdq import Ended, Pending, RawInput, Real, Tensor
+from tiny_pipelines.frontends.onnx_reader import (
+    Ended,
+    Pending,
+    Quantized,
+    RawInput,
+    Reader,
+    Real,
+    Rule,
+    Tensor,
+    Weights,
+)
 from tiny_pipelines.frontends.values import Value
 
-if TYPE_CHECKING:
-    from tiny_pipelines.frontends.onnx_qdq import Reader
-
-Rule = Callable[["Reader", Node], Tensor]
 RULES: dict[str, Rule] = {}
 
 
@@ -63,8 +66,8 @@ def _flatten(read: Reader, node: Node) -> Tensor:
 @reads("Reshape")
 def _reshape(read: Reader, node: Node) -> Tensor:
     wanted = integers_of(read, node, 1)
-    if node.integer("allowzero", 0):
-        read.fail("has allowzero, which is not supported")
+    if node.integer("allowzero", 0) and 0 in wanted:
+        read.fail(f"reshapes to {wanted}, which has no elements")
 
     def view(x: Value) -> Value:
         if any(size == 0 and i >= len(x.logical) for i, size in enumerate(wanted)):
@@ -111,12 +114,34 @@ def _unsqueeze(read: Reader, node: Node) -> Tensor:
 @reads("Transpose")
 def _transpose(read: Reader, node: Node) -> Tensor:
     order = node.integers("perm", None)
+    found = read.operand(node, 0)
+    if isinstance(found, Weights):
+        return _transposed(read, found, order)
 
     def view(x: Value) -> Value:
         chosen = list(reversed(range(len(x.logical)))) if order is None else order
         return read.build.transpose(x, chosen)
 
     return _view(read, node, view)
+
+
+def _transposed(read: Reader, weights: Weights, order: list[int] | None) -> Weights:
+    rank = weights.integers.ndim
+    chosen = list(reversed(range(rank))) if order is None else order
+    if sorted(chosen) != list(range(rank)):
+        read.fail(f"transposes {list(weights.integers.shape)} by {chosen}")
+    axis = chosen.index(weights.axis) if weights.scales.size > 1 else weights.axis
+    return replace(weights, integers=weights.integers.transpose(chosen), axis=axis)
+
+
+@reads("Shape")
+def _shape(read: Reader, node: Node) -> Tensor:
+    """The shape of an activation, a constant; a batch that is not fixed counts as 1."""
+    found = read.operand(node, 0)
+    if not isinstance(found, Real | RawInput | Quantized):
+        found = Real(read.real(node))
+    ends = [node.integer("start", 0), node.integer("end", len(found.value.logical))]
+    return np.array(found.value.logical[slice(*ends)], np.int64)
 
 
 @reads("Identity", "Dropout")

@@ -26,6 +26,7 @@ from tiny_pipelines.frontends.torch_graph import (
     TorchNode,
     is_name,
     module_path,
+    output_objection,
     shown,
     user_line,
 )
@@ -193,11 +194,9 @@ class _Archive:
         return constants, inputs
 
     def _output(self, specs: Any) -> str:
-        if len(specs) != 1 or list(specs[0]) != ["user_output"]:
-            kinds = ", ".join(kind for spec in specs for kind in spec)
-            self.fail(
-                f"has the outputs {kinds}; expected one (call module.eval() before the export)"
-            )
+        objection = output_objection([str(kind) for spec in specs for kind in spec])
+        if objection:
+            self.fail(objection)
         return self._name(specs[0]["user_output"]["arg"]["as_tensor"]["name"])
 
     def _name(self, text: Any) -> str:

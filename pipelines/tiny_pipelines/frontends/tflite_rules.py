@@ -1,19 +1,14 @@
 """What each TFLite operator becomes: the table that the importer looks names up in."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tiny_pipelines.frontends.activations import RELU, RELU6, RELU_N1_TO_1, quantized_clamp
 from tiny_pipelines.frontends.layers import FULL_RANGE
 from tiny_pipelines.frontends.tflite_file import Operator
+from tiny_pipelines.frontends.tflite_reader import Reader, Rule
 from tiny_pipelines.frontends.values import Value
 
-if TYPE_CHECKING:
-    from tiny_pipelines.frontends.tflite import Reader
-
-Rule = Callable[["Reader", Operator], Value]
 RULES: dict[str, Rule] = {}
 
 

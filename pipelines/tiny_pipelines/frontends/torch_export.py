@@ -15,6 +15,7 @@ from tiny_pipelines.frontends.torch_graph import (
     TorchNode,
     is_name,
     module_path,
+    output_objection,
     require_torch,
     user_line,
 )
@@ -71,13 +72,11 @@ def _graph(program: Any, source: str) -> TorchGraph:
         else:
             raise InvalidModel(f"has an input of kind {kind}, which is not supported", source)
     outputs = program.graph_signature.output_specs
-    if len(inputs) != 1 or len(outputs) != 1 or outputs[0].kind.name != "USER_OUTPUT":
-        kinds = ", ".join(spec.kind.name for spec in outputs)
-        raise InvalidModel(
-            f"has {len(inputs)} inputs and the outputs {kinds}; expected one of each "
-            "(call module.eval() before the export)",
-            source,
-        )
+    objection = output_objection([spec.kind.name.lower() for spec in outputs])
+    if len(inputs) != 1:
+        objection = f"has {len(inputs)} inputs; expected one"
+    if objection:
+        raise InvalidModel(objection, source)
     nodes = [node for node in program.graph.nodes if node.op not in ("placeholder", "output")]
     (given,) = (node for node in program.graph.nodes if node.name == inputs[0])
     return TorchGraph(

@@ -148,6 +148,16 @@ def module_path(stack: Sequence[tuple[str, str]]) -> str:
     return path if known else ""
 
 
+def output_objection(kinds: Sequence[str]) -> str:
+    """What is wrong with a program that has outputs of these kinds; empty for one result."""
+    if list(kinds) == ["user_output"]:
+        return ""
+    if set(kinds) <= {"user_output"}:
+        return f"has {len(kinds)} outputs; expected one"
+    listed = ", ".join(kinds)
+    return f"has the outputs {listed}; expected one (call module.eval() before the export)"
+
+
 def overload(op: str) -> Any:
     """The aten operator `aten.NAME.OVERLOAD`; None if there is none."""
     parts = op.split(".")

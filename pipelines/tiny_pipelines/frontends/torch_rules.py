@@ -1,10 +1,8 @@
-"""What each aten operator that computes becomes; those that only change the view: `torch_views`."""
-
-from __future__ import annotations
+"""What aten operators that compute become; others: `torch_affine`, and views: `torch_views`."""
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +10,13 @@ from numpy.typing import NDArray
 from tiny_pipelines.frontends.activations import RELU, RELU6
 from tiny_pipelines.frontends.calibration import quantize_channels
 from tiny_pipelines.frontends.layers import Quantization
+from tiny_pipelines.frontends.pool_windows import PoolWindow, average_pool, max_pool, pool_window
 from tiny_pipelines.frontends.torch_graph import TorchNode
-from tiny_pipelines.frontends.torch_importer import Clamp, Ended, Pending, Real, Tensor
+from tiny_pipelines.frontends.torch_reader import Clamp, Ended, Pending, Reader, Real, Tensor
 from tiny_pipelines.frontends.torch_views import RULES, VIEWS, reads
 from tiny_pipelines.frontends.values import NCHW, NO_PADS, Pads, Pair, Value
 
-if TYPE_CHECKING:
-    from tiny_pipelines.frontends.torch_importer import Reader
-
-__all__ = ["RULES", "VIEWS"]
+__all__ = ["RULES", "VIEWS", "reads"]
 
 Floats = NDArray[np.float64]
 
@@ -111,7 +107,7 @@ def _convolution(
         return _channels_first(y, rank)
 
     def scaled(factor: Floats, offset: Floats) -> Pending:
-        column = factor[:, None, None, None]
+        column = np.broadcast_to(factor, bias.shape)[:, None, None, None]
         bias_too = bias * factor + offset
         return _convolution(read, node, x, weight * column, bias_too, rank, **geometry)
 
@@ -137,7 +133,8 @@ def _fully_connected(
         return replace(y, logical=(*x.logical[:-1], weight.shape[0]))
 
     def scaled(factor: Floats, offset: Floats) -> Pending:
-        return _fully_connected(read, node, x, weight * factor[:, None], bias * factor + offset)
+        column = np.broadcast_to(factor, bias.shape)[:, None]
+        return _fully_connected(read, node, x, weight * column, bias * factor + offset)
 
     # A batch norm scales axis 1, which holds the outputs only of a tensor of two axes.
     return Pending(finish, node, scaled=scaled if len(x.logical) == 2 else None)
@@ -149,28 +146,6 @@ def _linear(read: Reader, node: TorchNode) -> Tensor:
     if weight is None or weight.ndim != 2 or x.logical[-1] != weight.shape[1]:
         read.fail(f"has weights that do not fit {list(x.logical)}")
     return _fully_connected(read, node, x, weight, _bias(read, node, weight.shape[0]))
-
-
-@reads("batch_norm")
-def _batch_norm(read: Reader, node: TorchNode) -> Tensor:
-    mean, variance = (read.constant(node, f"running_{name}") for name in ("mean", "var"))
-    if node.arguments["training"] or mean is None or variance is None:
-        read.fail("normalizes by the batch: call module.eval() before the export")
-    weight, bias = read.constant(node, "weight"), read.constant(node, "bias")
-    deviation = np.sqrt(variance + node.arguments["eps"])
-    factor = (1.0 if weight is None else weight) / deviation
-    offset = (0.0 if bias is None else bias) - mean * factor
-    pending = read.fusable(node, "input")
-    if pending is not None and pending.scaled is not None:
-        return pending.scaled(factor, offset)
-    # Nothing to fold it into: a convolution of one pixel, a channel a group.
-    x = read.real(node, "input")
-    rank, channels = len(x.logical), len(factor)
-    if rank == 2:
-        read.fail("does not follow a linear layer of its own, which is not supported")
-    image = _image(read, node, "input", rank)
-    kernel = factor.reshape(channels, 1, 1, 1)
-    return _convolution(read, node, image, kernel, offset, rank, groups=channels)
 
 
 @reads("relu")
@@ -209,37 +184,22 @@ def _clamp(read: Reader, node: TorchNode) -> Tensor:
     return _clamped(read, node, "min", "max")
 
 
-@reads("add")
-def _add(read: Reader, node: TorchNode) -> Tensor:
-    if node.arguments.get("alpha", 1) != 1:
-        read.fail("adds a multiple (alpha), which is not supported")
-    a, b = read.real(node, "self"), read.real(node, "other")
-    return Pending(lambda output, clamp: read.build.add(a, b, output, clamp), node)
-
-
-def _window(read: Reader, node: TorchNode, rank: int) -> tuple[Value, Pair, Pair, Pads]:
-    """(image, kernel, strides, pads) of a pool; without strides they are the kernel's sizes."""
+def _window(read: Reader, node: TorchNode, rank: int) -> tuple[Value, PoolWindow]:
+    """(image, window) of a pool; without strides they are the kernel's sizes."""
     x = _image(read, node, "self", rank)
-    if node.arguments["ceil_mode"]:
-        read.fail("has ceil_mode, which is not supported")
     kernel = _pair(read, node, "kernel_size", rank)
     strides = _pair(read, node, "stride", rank, kernel if rank == 4 else (1, kernel[1]))
     height, width = _pair(read, node, "padding", rank, (0, 0))
-    return x, kernel, strides, (height, width, height, width)
-
-
-def _pooled(
-    read: Reader, x: Value, kind: Literal["max", "average"], rank: int, *window: Any
-) -> Tensor:
-    return Real(_channels_first(read.build.pool(x, kind, *window), rank))
+    pads = (height, width, height, width)
+    return x, pool_window(x, kernel, strides, pads, bool(node.arguments["ceil_mode"]))
 
 
 @reads("max_pool1d", "max_pool2d")
 def _max_pool(read: Reader, node: TorchNode) -> Tensor:
     rank = 4 if node.kind.endswith("2d") else 3
     _no_dilation(read, node)
-    x, kernel, strides, pads = _window(read, node, rank)
-    return _pooled(read, x, "max", rank, kernel, strides, pads)
+    x, window = _window(read, node, rank)
+    return Real(_channels_first(max_pool(read.build, x, window), rank))
 
 
 @reads("avg_pool1d", "avg_pool2d")
@@ -247,12 +207,11 @@ def _average_pool(read: Reader, node: TorchNode) -> Tensor:
     rank = 4 if node.kind.endswith("2d") else 3
     if node.arguments.get("divisor_override") is not None:
         read.fail("has divisor_override, which is not supported")
-    x, kernel, strides, pads = _window(read, node, rank)
-    if kernel == x.shape[1:3] and not any(pads):
+    x, window = _window(read, node, rank)
+    if window.kernel == x.shape[1:3] and not any(window.whole_pads):
         return _mean(read, node, range(2, rank), True)
-    if node.arguments["count_include_pad"] and any(pads):
-        x, pads = read.build.plain(read.build.pad(x, pads)), NO_PADS
-    return _pooled(read, x, "average", rank, kernel, strides, pads)
+    y = average_pool(read.build, x, window, bool(node.arguments["count_include_pad"]))
+    return Real(_channels_first(y, rank))
 
 
 def _mean(read: Reader, node: TorchNode, axes: Any, keep: bool) -> Pending:
@@ -270,7 +229,8 @@ def _adaptive_average_pool(read: Reader, node: TorchNode) -> Tensor:
     if min(sizes) < 1 or any(n % size for n, size in zip(x.shape[1:3], sizes, strict=True)):
         read.fail(f"pools {list(x.shape[1:3])} to {list(sizes)}, windows of different sizes")
     kernel = (x.shape[1] // sizes[0], x.shape[2] // sizes[1])
-    return _pooled(read, x, "average", rank, kernel, kernel, NO_PADS)
+    y = read.build.pool(x, "average", kernel, kernel, NO_PADS)
+    return Real(_channels_first(y, rank))
 
 
 @reads("mean")
@@ -295,6 +255,6 @@ def _pad(read: Reader, node: TorchNode) -> Tensor:
     return Real(_channels_first(padded, rank))
 
 
-@reads("softmax", "log_softmax")
-def _softmax(read: Reader, node: TorchNode) -> Tensor:
+@reads("log_softmax", "sigmoid", "softmax")
+def _last_activation(read: Reader, node: TorchNode) -> Tensor:
     return Ended(read.real(node, "self"))

@@ -1,18 +1,12 @@
 """aten operators that change nothing but how a tensor is seen, and the table of all operators."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from tiny_pipelines.frontends.torch_graph import TorchNode
+from tiny_pipelines.frontends.torch_reader import Reader, Rule, Tensor
 from tiny_pipelines.frontends.values import Value
 
-if TYPE_CHECKING:
-    from tiny_pipelines.frontends.torch_importer import Reader, Tensor
-
-Rule = Callable[["Reader", TorchNode], "Tensor"]
 RULES: dict[str, Rule] = {}
 
 _IDENTITIES = ("alias", "clone", "contiguous", "detach", "lift_fresh_copy")

@@ -2,6 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import contains
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tiny_pipelines.frontends.layers import Quantization
 
@@ -14,6 +19,12 @@ NHWC = (0, 1, 2, 3)
 NCHW = (0, 3, 1, 2)
 MAX_ELEMENTS = 2**28
 """Of one activation; far beyond any microcontroller, so a larger one is a damaged file."""
+
+
+def as_float64(numbers: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers of a file in float64, NaN among them: the layer that gets one is refused later."""
+    with np.errstate(invalid="ignore"):  # of a signalling NaN, which becomes a quiet one
+        return numbers.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -55,3 +66,25 @@ def image_shape(logical: Sequence[int]) -> Shape4 | None:
     inner = list(logical[1:]) if len(logical) > 1 else list(logical)
     height, width, channels = [1] * (3 - len(inner)) + inner
     return (1, height, width, channels)
+
+
+def by_channel(x: Value, constant: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """`constant`, broadcast to the file's axes of `x`, as one number a channel; None if it is not.
+
+    The axes of `x` are known.
+    """
+    axes = x.axes() or []
+    sizes = (*[1] * (len(axes) - constant.ndim), *constant.shape)
+    channels = x.shape[3]
+    allowed = [(1, channels) if axis == 3 else (1,) for axis in axes]
+    if len(sizes) != len(axes) or not all(map(contains, allowed, sizes)):
+        return None
+    return np.broadcast_to(constant.reshape(-1), channels)
+
+
+def has_channels_on(x: Value, axis: int) -> bool:
+    """True where `axis` of the file holds the channels of `x`, whose axes are known."""
+    axes = x.axes() or []
+    if axis >= len(axes):
+        return False
+    return axes[axis] == 3 or (x.shape[3] == 1 and x.logical[axis] == 1)

@@ -6,6 +6,7 @@ is only believed when it comes a second time, in a fresh worker: machines can be
 
 import itertools
 import multiprocessing
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -127,7 +128,10 @@ class _Worker:
     def __init__(self, formats: Sequence[Format]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, formats), daemon=True)
+        # Not the process's own: one that dies leaves it behind.
+        self._scratch = tempfile.TemporaryDirectory(prefix="tiny-fuzz-", ignore_cleanup_errors=True)
+        arguments = theirs, formats, self._scratch.name
+        self._process = context.Process(target=serve, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
         self.case: _Case | None = None
@@ -159,6 +163,7 @@ class _Worker:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        self._scratch.cleanup()
 
 
 def run_campaign(seed: int, limits: Limits, folder: Path, report: Report) -> Campaign:

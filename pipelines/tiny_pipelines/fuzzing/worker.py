@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiny_dialect.errors import TinyError
+from tiny_dialect.errors import MOST_LETTERS, TinyError
 from tiny_pipelines.fuzzing.formats import Format
 from tiny_pipelines.fuzzing.readers import Broken
 from tiny_pipelines.fuzzing.watch import Violation, Watch
@@ -19,7 +19,7 @@ from tiny_pipelines.fuzzing.watch import Violation, Watch
 MEMORY_BYTES = 2 << 30
 """That reading one file may map, beyond what the warm process has."""
 _GROWTH_BYTES = 512 << 20
-_LONGEST_ERROR = 1500
+_LONGEST_ERROR = 2 * MOST_LETTERS
 VALID, REFUSED, FAILED = "valid", "refused", "failed"
 
 
@@ -42,32 +42,32 @@ class Verdict:
         return self.kind, self.place or self.message[:60]
 
 
-def serve(connection: Any, formats: Sequence[Format]) -> None:
+def serve(connection: Any, formats: Sequence[Format], scratch: str) -> None:
     """Answer (format name, bytes) with a `Verdict`, until the other side closes.
 
-    First every seed is read, to be warm; None then says that the process is ready.
+    Files are written to the folder `scratch` alone. First every seed is read, to be warm; None then
+    says that the process is ready.
     """
     sys.dont_write_bytecode = True
     silence = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(silence, stream)
-    with tempfile.TemporaryDirectory(prefix="tiny-fuzz-") as scratch:
-        folder = Path(os.path.realpath(scratch))
-        tempfile.tempdir = str(folder)
-        os.chdir(folder)
-        watch = Watch(folder)
-        known = {one.name: one for one in formats}
-        try:
-            for one in formats:
-                for seed in one.seeds():
-                    judge(one, seed, folder, watch)
-            limit_memory()
-            connection.send(None)
-            while True:
-                name, data = connection.recv()
-                connection.send(judge(known[name], data, folder, watch))
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            pass
+    folder = Path(os.path.realpath(scratch))
+    tempfile.tempdir = str(folder)
+    os.chdir(folder)
+    watch = Watch(folder)
+    known = {one.name: one for one in formats}
+    try:
+        for one in formats:
+            for seed in one.seeds():
+                judge(one, seed, folder, watch)
+        limit_memory()
+        connection.send(None)
+        while True:
+            name, data = connection.recv()
+            connection.send(judge(known[name], data, folder, watch))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
 
 
 def limit_memory() -> None:
@@ -110,7 +110,7 @@ def _read(chosen: Format, data: bytes, folder: Path, watch: Watch) -> tuple[str,
         return VALID, "", "", ""
     except TinyError as error:
         text = str(error)
-        if "\n" in text or len(text) > _LONGEST_ERROR or max(map(ord, text)) > sys.maxunicode:
+        if not text.isprintable() or len(text) > _LONGEST_ERROR:
             return FAILED, "message", text[:200], type(error).__name__
         return REFUSED, type(error).__name__, text[:200], ""
     except Violation as error:

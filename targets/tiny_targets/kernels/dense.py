@@ -16,8 +16,8 @@ import numpy as np
 from tiny_dialect.attributes import to_list
 from tiny_dialect.types import quantization
 from tiny_targets.kernels.address import Address, address_of, walk
-from tiny_targets.kernels.dense_panel import Dense, DensePanel, dense_of
-from tiny_targets.kernels.masks import put_bits
+from tiny_targets.kernels.dense_panel import Dense, DensePanel, dense_within
+from tiny_targets.kernels.masks import as_i32, put_bits
 from tiny_targets.kernels.nest import Buffer, Nest, Span
 from tiny_targets.kernels.plane import PlaneWriter
 from tiny_targets.kernels.primitives import primitives_of, settled
@@ -36,17 +36,27 @@ LONGEST_ROW = 16
 
 def emit_dense(nest: Nest, op: Any, target: Any) -> bool:
     """The kernel of a dense `conv2d` whose scratch memory suffices; False for any other."""
-    form, rescaling = dense_of(op, target), rescaling_of(op)
-    if form is None or rescaling is None or scratch_of(op) < form.scratch_bytes:
+    form, rescaling = dense_within(op, target, scratch_of(op)), rescaling_of(op)
+    if form is None or rescaling is None:
         return False
     x, y = address_of(nest.read(op.x)), address_of(nest.write(op.y))
     mask = None if op.mask is None else nest.write(op.mask)
     start = address_of(nest.scratch((form.scratch_bytes // 4,), "i32"))
     rows = start + form.panel_bytes
     emitter = DenseEmitter(nest, op, form, rescaling, target, start, rows)
-    emitter.prepare()
     emitter.emit_image(x, y, mask)
     return True
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """Output channels whose weights are in the panel."""
+
+    first: Index
+    blocks: Index
+    """Whole blocks of them, at least one where the device alone knows how many."""
+    rest: bool
+    """Whether the block of those that are left comes behind."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class _Place:
 class DenseEmitter:
     """The arguments of one kernel, and its code; `prepare` comes before all rows.
 
-    The panel stays, the rows are used anew by each `emit_row`.
+    A panel of all channels stays, any other and the rows are used anew by each `emit_rows`.
     """
 
     def __init__(
@@ -102,24 +112,50 @@ class DenseEmitter:
         return self._form.plane.vertical
 
     def prepare(self) -> None:
-        """Write the panel."""
-        self._panel.fill()
+        """Write the panel, where it is one for all rows."""
+        if self._holds_all:
+            self._panel.fill()
 
     def emit_image(self, x: Address, y: Address, mask: Buffer | None) -> None:
-        """All rows, a band after the other."""
-        nest, plane = self._nest, self._form.plane
+        """All rows, a band after the other, for the channels that the panel holds at once."""
         self._writer.clear()
+        if self._form.plane.bands == 1:
+            self._writer.gather_all(x)
+        if self._holds_all:
+            self._panel.fill()
+        self._for_held(lambda channels: self._emit_bands(x, y, mask, channels))
+
+    @property
+    def _holds_all(self) -> bool:
+        return self._form.held == self._form.outputs
+
+    def _for_held(self, emit: Callable[[_Channels], None]) -> None:
+        """`emit` with all channels; where the panel is for fewer, a panel after the other."""
+        form, lanes = self._form, self._form.lanes[1]
+        whole, held = form.outputs // lanes, form.held // lanes
+        if self._holds_all:
+            emit(_Channels(0, whole, True))
+            return
+        for start in self._nest.loop(Span(0, whole, -(-whole // held)), held):
+            blocks = minimum(whole - start, held)
+            self._panel.fill_blocks(start * lanes, blocks)
+            emit(_Channels(start * lanes, blocks, False))
+        if form.outputs % lanes:
+            self._panel.fill_rest(self._panel.start)
+            emit(_Channels(whole * lanes, 0, True))
+
+    def _emit_bands(self, x: Address, y: Address, mask: Buffer | None, channels: _Channels) -> None:
+        nest, plane = self._nest, self._form.plane
         down, width = plane.vertical, plane.horizontal.output
         for band in nest.loop(plane.bands):
-            if plane.bands == 1:
-                self._writer.gather_all(x)
-            else:
+            if plane.bands > 1:
                 self._writer.gather_band(x, band)
             first = band * plane.band_rows
             for row in nest.loop(Span(0, minimum(down.output - first, plane.band_rows))):
                 window = self._rows + row * (down.stride * plane.row_bytes)
                 pixel = (first + row) * width
-                self._emit_row(window, y + pixel * self._form.outputs, mask, pixel)
+                start = y + pixel * self._form.outputs
+                self._emit_row(window, start, mask, pixel, channels)
 
     def emit_rows(self, first: Index, count: Index, x: Rows, y: Rows, mask: Buffer | None) -> None:
         """`count` rows of `y`, from the rows of `x` that their windows meet."""
@@ -127,12 +163,19 @@ class DenseEmitter:
         self._writer.clear_edges()
         window = self._writer.window_at(first * down.stride - down.pad)
         self._writer.gather_window(x.address, window)
-        for i in self._nest.loop(count if isinstance(count, int) else Span(0, count)):
-            row = first + i
-            window = self._rows + i * (down.stride * plane.row_bytes)
-            self._emit_row(window, y.address(row), mask, row * plane.horizontal.output)
 
-    def _emit_row(self, window: Address, y: Address, mask: Buffer | None, pixel: Index) -> None:
+        def emit(channels: _Channels) -> None:
+            for i in self._nest.loop(count if isinstance(count, int) else Span(0, count)):
+                row = first + i
+                window = self._rows + i * (down.stride * plane.row_bytes)
+                pixel = row * plane.horizontal.output
+                self._emit_row(window, y.address(row), mask, pixel, channels)
+
+        self._for_held(emit)
+
+    def _emit_row(
+        self, window: Address, y: Address, mask: Buffer | None, pixel: Index, channels: _Channels
+    ) -> None:
         """One row of outputs, the first of them number `pixel` of the mask."""
         lanes, width = self._form.lanes[0], self._form.plane.horizontal.output
         step = self._form.plane.horizontal.stride * self._form.plane.element_bytes
@@ -141,29 +184,33 @@ class DenseEmitter:
         for block in self._nest.loop(width // lanes):
             place = _Place(mask, pixel + block * lanes, None)
             start = window + block * (lanes * step)
-            self._emit_pixels(start, y + block * (lanes * outputs), place, lanes)
+            self._emit_pixels(start, y + block * (lanes * outputs), place, lanes, channels)
         if rest:
             first = width - rest
             place = _Place(mask, pixel + first, None)
-            self._emit_pixels(window + first * step, y + first * outputs, place, rest)
+            start = window + first * step
+            self._emit_pixels(start, y + first * outputs, place, rest, channels)
 
-    def _emit_pixels(self, window: Address, y: Address, place: _Place, count: int) -> None:
-        """`count` neighbouring pixels, all channels."""
+    def _emit_pixels(
+        self, window: Address, y: Address, place: _Place, count: int, channels: _Channels
+    ) -> None:
+        """`count` neighbouring pixels, the channels of the panel."""
         form, panel = self._form, self._panel.start
-        lanes, outputs = form.lanes[1], form.outputs
-        full, rest = outputs // lanes, outputs % lanes
+        lanes, full = form.lanes[1], channels.blocks
+        rest = form.outputs % lanes if channels.rest else 0
+        y = y + channels.first
 
         def block(panel: Address, y: Address, *channel: Scalar) -> tuple[Any, ...]:
             self._emit_block(window, panel, y, (count, lanes), place.at(*channel))
             following = tuple(c + lanes for c in channel)
             return panel + form.block_bytes(lanes), y + lanes, *following
 
-        if full:
+        if not isinstance(full, int) or full:
             size = full * form.block_bytes(lanes)
-            first = () if place.mask is None else (self._nest.number(0),)
+            first = () if place.mask is None else (as_i32(self._nest, channels.first),)
             panel, y, *_ = walk(panel + size, (panel, y, *first), block)
         if rest:
-            last = place.at(self._nest.number(full * lanes))
+            last = place.at(self._nest.number(form.outputs - rest))
             self._emit_block(window, panel, y, (count, rest), last)
 
     def _emit_block(

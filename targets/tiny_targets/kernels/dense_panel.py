@@ -1,12 +1,16 @@
-"""The form of a dense convolution, and its panel: the weights of all channels in the order of use.
+"""The form of a dense convolution, and its panel: weights of channels in the order of use.
 
     block of channels after block: bias | multiplier | rounding | shift | weights
     weights of a block: row of the window, step, channel
 
 A step is a word of two int16, or one element. A window that starts at half a word begins with a
 zero weight, and what is left of the last word is zero. Trained weights replace frozen ones.
+
+Where the weights of all channels are too much to hold at once, the panel is that of some channels,
+filled anew for the next ones; the rows are then widened once more for each.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +21,7 @@ from tiny_dialect.types import element_name, shape_of
 from tiny_targets.kernels.address import ELEMENT_BYTES, Address, address_of
 from tiny_targets.kernels.blocking import blocking_of
 from tiny_targets.kernels.channel_record import weight_reader
-from tiny_targets.kernels.nest import Nest
+from tiny_targets.kernels.nest import Nest, Span
 from tiny_targets.kernels.panels import form_name
 from tiny_targets.kernels.plane import Plane
 from tiny_targets.kernels.rescale import Rescaling, rescaling_of
@@ -26,6 +30,8 @@ from tiny_targets.kernels.scratch import ScratchWish
 from tiny_targets.kernels.windows import Axis, axes
 
 _BAND_BYTES = 4096
+_PANEL_BYTES = 10240
+"""Widened weights of a dense convolution up to which all of them are held at once."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Dense:
     """Steps of a long row of the window that are unrolled."""
     heads: int
     """Words of a channel before its weights: bias and multiplier, and rounding and shift."""
+    held: int
+    """Channels whose weights are in the panel at once: all, or whole blocks of them."""
 
     @property
     def lead(self) -> int:
@@ -78,10 +86,20 @@ class Dense:
         """The same with a band of its own for each `rows` output rows."""
         return replace(self, plane=self.plane.band(rows))
 
+    def holding(self, channels: int) -> "Dense":
+        """The same with the weights of so many channels at once."""
+        return replace(self, held=channels)
+
+    def least(self) -> "Dense":
+        """The same with the weights that fit `_PANEL_BYTES` at once, of a block at least."""
+        lanes = self.lanes[1]
+        held = max(1, _PANEL_BYTES // self.block_bytes(lanes)) * lanes
+        return self.holding(min(held, self.outputs))
+
     @property
     def panel_bytes(self) -> int:
-        """The panel of all channels."""
-        return self.block_bytes(self.outputs)
+        """The panel."""
+        return self.block_bytes(self.held)
 
     @property
     def row_bytes(self) -> int:
@@ -90,7 +108,7 @@ class Dense:
 
     @property
     def scratch_bytes(self) -> int:
-        """The panel of all channels, then the rows."""
+        """The panel, then the rows."""
         return self.panel_bytes + self.row_bytes
 
 
@@ -110,13 +128,29 @@ def dense_of(op: Any, target: Any) -> Dense | None:
     plane = Plane.of(down, elements, element, _BAND_BYTES)
     blocking = blocking_of(op, f"dense.{name}", target)
     lanes, heads = (blocking.pixels, blocking.channels), 2 if rescaling.uniform else 4
-    return Dense(plane, element, pairs, shape[0], lanes, blocking.steps, heads)
+    return Dense(plane, element, pairs, shape[0], lanes, blocking.steps, heads, shape[0])
+
+
+def _panels(form: Dense) -> Iterator[Dense]:
+    """Forms that hold more and more channels, up to all of them."""
+    held = form.least().held
+    while held < form.outputs:
+        yield form.holding(held)
+        held *= 2
+    yield form
 
 
 def dense_scratch(op: Any, target: Any) -> ScratchWish | None:
-    """Weights and rows of a dense `conv2d`."""
+    """Weights and rows of a dense `conv2d`: those of all channels at once, or of fewer."""
     form = dense_of(op, target)
-    return None if form is None else ScratchWish([form.scratch_bytes])
+    return None if form is None else ScratchWish([one.scratch_bytes for one in _panels(form)])
+
+
+def dense_within(op: Any, target: Any, budget: int) -> Dense | None:
+    """The form that holds the most channels in `budget` bytes of scratch; None where none fits."""
+    form = dense_of(op, target)
+    fitting = [] if form is None else [f for f in _panels(form) if f.scratch_bytes <= budget]
+    return fitting[-1] if fitting else None
 
 
 class DensePanel:
@@ -144,13 +178,23 @@ class DensePanel:
 
     def fill(self) -> None:
         """All blocks, the last one of the channels that are left."""
+        lanes, outputs = self._form.lanes[1], self._form.outputs
+        self.fill_blocks(0, outputs // lanes)
+        self.fill_rest(self.start + outputs // lanes * self._form.block_bytes(lanes))
+
+    def fill_blocks(self, first: Index, count: Index) -> None:
+        """`count` whole blocks of the channels from `first` on."""
         lanes = self._form.lanes[1]
-        outputs, size = self._form.outputs, self._form.block_bytes(lanes)
-        for block in self._nest.loop(outputs // lanes):
-            self._fill_block(block * lanes, lanes, self.start + block * size)
-        rest = outputs % lanes
+        size = self._form.block_bytes(lanes)
+        for block in self._nest.loop(count if isinstance(count, int) else Span(0, count)):
+            self._fill_block(first + block * lanes, lanes, self.start + block * size)
+
+    def fill_rest(self, start: Address) -> None:
+        """The block of the channels that are left, where there are any, to `start`."""
+        outputs = self._form.outputs
+        rest = outputs % self._form.lanes[1]
         if rest:
-            self._fill_block(outputs - rest, rest, self.start + outputs // lanes * size)
+            self._fill_block(outputs - rest, rest, start)
 
     def _fill_block(self, first: Index, lanes: int, target: Address) -> None:
         limit = self._rescaling.bias_limit

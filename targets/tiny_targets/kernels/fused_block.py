@@ -12,7 +12,7 @@ the kernels of the single ops. Which rows: `tiny_passes.row_schedule`.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 from tiny_dialect.errors import InvalidModel
@@ -32,6 +32,7 @@ from tiny_targets.kernels.row_convolution import (
     RowConvolution,
     bands_of,
     row_convolutions,
+    row_sizes,
     working_bytes,
 )
 from tiny_targets.kernels.rows import Rows
@@ -141,19 +142,22 @@ class _Sizes:
     """Rows that each convolution computes at a time."""
     tile: int | None
     """Pixels widened at a time; None where the memory is for the rings alone."""
+    keeps_panels: bool = True
+    """Whether widened weights stay from band to band, however many they are."""
 
 
 def _sizes(op: Any, chain: Chain, target: Any) -> Iterator[tuple[int, _Sizes]]:
     """(bytes, what they are good for), the best last."""
-    last = chain.convolutions[-1]
-    width = max(image_shape(conv.y)[1] for conv in chain.convolutions)
-    for rows in BANDS if _may_work_in_bands(op, chain) else BANDS[:1]:
-        if rows <= image_shape(last.y)[0]:
-            bands = bands_of(chain.convolutions, target, rows)
-            # A short tile would widen weights more often than a longer band saves.
-            for tile in TILES if rows == 1 else [t for t in TILES if t >= min(width, TILES[-1])]:
-                working = working_bytes(chain.convolutions, target, tile, bands)
-                yield scratch_bytes(chain, bands) + working, _Sizes(bands, tile)
+    convolutions = chain.convolutions
+    width = max(image_shape(conv.y)[1] for conv in convolutions)
+    possible = BANDS if _may_work_in_bands(op, chain) else BANDS[:1]
+    height = image_shape(convolutions[-1].y)[0]
+    for keeps, rows in product((False, True), (rows for rows in possible if rows <= height)):
+        bands = bands_of(convolutions, target, rows)
+        # A short tile would widen weights more often than a longer band saves.
+        for tile in TILES if rows == 1 else [t for t in TILES if t >= min(width, TILES[-1])]:
+            working = working_bytes(convolutions, target, row_sizes(tile, bands, keeps))
+            yield scratch_bytes(chain, bands) + working, _Sizes(bands, tile, keeps)
 
 
 def _may_work_in_bands(op: Any, chain: Chain) -> bool:
@@ -268,10 +272,11 @@ def _stages(
     What the rings leave of the scratch memory is for the kernels of the convolutions.
     """
     ops, bands, tile = chain.convolutions, sizes.bands, sizes.tile or TILES[0]
-    working, needed = None, working_bytes(ops, target, tile, bands)
+    rows = row_sizes(tile, bands, sizes.keeps_panels)
+    working, needed = None, working_bytes(ops, target, rows)
     if needed and sizes.tile is not None:
         working = address_of(nest.scratch(ANY_SIZE, "i32", scratch_bytes(chain, bands)))
-    emitters = row_convolutions(nest, ops, target, tile, bands, working)
+    emitters = row_convolutions(nest, ops, target, rows, working)
     stages = []
     between = zip(ops, emitters, bands, pairwise(images), strict=True)
     for conv, emitter, band, (source, output) in between:

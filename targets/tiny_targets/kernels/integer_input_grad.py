@@ -9,7 +9,7 @@ from typing import Any
 from tiny_dialect.ops import IntegerConv2DInputGrad
 from tiny_dialect.types import shape_of
 from tiny_passes.overwriting import PLANES, traversal_of
-from tiny_targets.kernels import integer_depthwise
+from tiny_targets.kernels import integer_depthwise, integer_window_gradient
 from tiny_targets.kernels.channel_plane import ChannelPlane, Image
 from tiny_targets.kernels.convolution import Sums, axes
 from tiny_targets.kernels.integer_header import EXPONENT, Result, limit_mantissa, round_shift
@@ -41,14 +41,21 @@ def integer_conv2d_input_grad(nest: Nest, op: Any, target: Any) -> None:
     if planes is not None and scratch_of(op) >= planes.scratch_bytes:
         integer_depthwise.DepthwiseInputGradient(nest, op, planes, target).emit()
         return
+    windows = None if traversal_of(op) else integer_window_gradient.plan_of(op, target)
+    if windows and scratch_of(op) >= integer_window_gradient.panels_bytes(op, windows):
+        integer_window_gradient.WindowInputGradient(nest, op, windows).emit()
+        return
     _General(nest, op, primitives_of(target)).emit()
 
 
 @register_scratch(IntegerConv2DInputGrad)
 def scratch_wish(op: Any, target: Any) -> ScratchWish | None:
     """What the fast form of the op needs."""
-    pointwise = pointwise_scratch(op, target)
-    return integer_depthwise.depthwise_scratch(op, target) if pointwise is None else pointwise
+    return (
+        pointwise_scratch(op, target)
+        or integer_depthwise.depthwise_scratch(op, target)
+        or integer_window_gradient.window_scratch(op, target)
+    )
 
 
 class _General:

@@ -75,18 +75,25 @@ def plan_of(op: Any, target: Any) -> Plan | None:
     shape, geo = shape_of(op.w), geometry(op)
     if shape[1:3] != (1, 1) or geo.strides != (1, 1) or any(geo.pads) or geo.groups != 1:
         return None
+    form = format_of(op, target, shape[0])
+    return Plan(form, min(prod(shape_of(op.g)[1:3]), form.pixels), unrolled(form))
+
+
+def format_of(op: Any, target: Any, outputs: int) -> Format:
+    """The panels of a core, of `outputs` elements a column."""
     core = primitives_of(target)
     name = "pairs" if core.has_dot2 else "singles"
     blocking = blocking_of(op, f"input_gradient.{name}", target)
-    form = _FORMS[name](core, element_name(op.g), shape[0], blocking)
-    pixels = min(prod(shape_of(op.g)[1:3]), form.pixels)
-    steps = shape[0] // STEP
-    # Long chunks save loop instructions, steps behind the last one cost code.
-    unroll = max(
+    return _FORMS[name](core, element_name(op.g), outputs, blocking)
+
+
+def unrolled(form: Format) -> int:
+    """The steps of a chunk: long ones save loop instructions, steps behind the last cost code."""
+    steps = form.outputs // STEP
+    return max(
         range(1, min(form.longest_chunk, steps) + 1), default=0,
         key=lambda n: (steps % n == 0, n),
     )  # fmt: skip
-    return Plan(form, pixels, unroll)
 
 
 def pointwise_scratch(op: Any, target: Any) -> ScratchWish | None:
@@ -128,10 +135,10 @@ class PointwiseInputGradient:
     def __init__(self, nest: Nest, op: Any, plan: Plan) -> None:
         self._nest, self._op, self._plan, self._form = nest, op, plan, plan.form
         outputs, _, _, channels = shape_of(op.w)
-        self._pixel_count = prod(shape_of(op.g)[1:3])
+        self._pixel_count = prod(shape_of(op.gx)[1:3])
         g, self._header = nest.read(op.g, ANY_SIZE), nest.read(op.g_header)
         self._g = address_of(g)
-        self._sizes(nest, outputs, channels, op.shift.value)
+        self._sizes(nest, outputs, channels * op.groups.value, op.shift.value)
         self._panel = address_of(nest.scratch(ANY_SIZE, "i8"))
         self._two = _fills_words(op, plan) and scratch_of(op) >= 2 * plan.panel_bytes
         self._result = Result(nest, plan.form.core, op)
@@ -165,6 +172,9 @@ class PointwiseInputGradient:
             self._emit_words()
         else:
             self._emit_ordered()
+        self._finish()
+
+    def _finish(self) -> None:
         size = self._pixels * self._gx_row
         self._result.finish(self._header[EXPONENT] + self._shift, size)
 
@@ -178,7 +188,7 @@ class PointwiseInputGradient:
         def block(index: Scalar) -> tuple[Scalar]:
             start = index if count % lanes == 0 else minimum(index, last)
             source, out = first + start * step, self._result.start + start * 2
-            self._pack([source + lane * step for lane in range(lanes)], row)
+            self._pack(self._panel, [source + lane * step for lane in range(lanes)], row)
             self._stream(self._panel, out, [2 * lane for lane in range(lanes)], adjacent)
             return (index + lanes,)
 
@@ -209,7 +219,8 @@ class PointwiseInputGradient:
             places = [
                 columns.places + minimum(first + i, columns.count - 1) * 4 for i in range(lanes)
             ]
-            self._pack([columns.start + at.load("i16") for at in places], columns.row)
+            starts = [columns.start + at.load("i16") for at in places]
+            self._pack(self._panel, starts, columns.row)
             outs = [(at + 2).load("i16") * 2 for at in places]
             self._stream(self._panel, self._result.start, outs, adjacent=False)
             return (first + lanes,)
@@ -264,8 +275,8 @@ class PointwiseInputGradient:
         whole = self._plan.rest * self._form.single_bytes(lanes)
         return self._panel_bytes - whole if lanes == self._form.columns else size
 
-    def _pack(self, sources: list[Address], row: Scalar) -> None:
-        """Fill the panel from columns."""
+    def _pack(self, panel: Address, sources: list[Address], row: Scalar) -> None:
+        """Fill a panel from columns."""
         form, plan, lanes = self._form, self._plan, len(sources)
 
         def read(starts: Any) -> tuple[list[Scalar], tuple[Address, ...]]:
@@ -279,10 +290,10 @@ class PointwiseInputGradient:
             form.pack_step(weights, panel)
             return panel + form.step_bytes(lanes), *starts
 
-        places: tuple[Address, ...] = (self._panel, *sources)
+        places: tuple[Address, ...] = (panel, *sources)
         if plan.steps:
             whole = plan.steps * form.step_bytes(lanes)
-            places = walk(self._panel + self._dynamic(whole, lanes), places, step)
+            places = walk(panel + self._dynamic(whole, lanes), places, step)
         panel, *starts = places
         for _ in range(plan.rest):
             found, starts = read(starts)
@@ -299,9 +310,10 @@ class PointwiseInputGradient:
         steps = (self._gx_row * first, self._g_row * first) if first else ()
 
         def block(line: Address, row: Address, *steps: Scalar) -> tuple[Any, ...]:
-            sums, out = self._multiply(panel, row, len(outs)), line
+            lanes = len(outs)
+            sums, out = self._multiply(panel, row, (self._half,) * (size * lanes), lanes), line
             for pixel in range(size):
-                self._store(out, outs, sums[pixel * len(outs) : (pixel + 1) * len(outs)], adjacent)
+                self._store(out, outs, sums[pixel * lanes : (pixel + 1) * lanes], adjacent)
                 out = out + self._gx_row
             down, across = steps or whole
             return (line + down, row + across, *(whole if steps else ()))
@@ -309,14 +321,14 @@ class PointwiseInputGradient:
         end = start + self._pixels * self._gx_row
         walk(end, (start, self._g, *steps), block)
 
-    def _multiply(self, start: Address, row: Address, lanes: int) -> Sums:
-        form, plan = self._form, self._plan
-        sums: Sums = (self._half,) * (plan.pixels * lanes)
+    def _multiply(self, start: Address, row: Address, sums: Sums, lanes: int) -> Sums:
+        """`sums`, by pixel and column, plus the products of neighbouring rows with a panel."""
+        form, plan, pixels = self._form, self._plan, len(sums) // lanes
         size = form.step_bytes(lanes)
 
         def rows_at(first: Address) -> list[Address]:
             rows = [first]
-            for _ in range(1, plan.pixels):
+            for _ in range(1, pixels):
                 rows.append(rows[-1] + self._g_row)
             return rows
 

@@ -16,6 +16,7 @@ lies so far out. Published networks have dead channels with biases near 2^31.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -72,15 +73,41 @@ def rescaling_of(op: Any) -> Rescaling | None:
     """
     (scale_x, _), (scale_y, zero) = quantization(op.x), quantization(op.y)
     factors = scale_x * to_array(op.weight_scales) / scale_y
-    multipliers, shifts = (a.astype(np.int64) for a in quantize_multipliers(factors))
     sums = sum_bounds(op)
-    if int(shifts.min()) < 33 or int(sums.max()) > _HIGHEST:
+    if int(sums.max()) > _HIGHEST:
         return None
     low, high = to_list(op.attributes["clamp"])
-    values = np.arange(low, high + 2, dtype=np.int64) - zero
+    lowest, highest = bias_range(op)
+    arrays = (factors.tobytes(), sums.tobytes(), lowest.tobytes(), highest.tobytes())
+    return _rescaling(*arrays, int(zero), low, high)
+
+
+@lru_cache(maxsize=1024)
+def _rescaling(
+    factors: bytes, sums: bytes, lowest: bytes, highest: bytes, zero: int, low: int, high: int
+) -> Rescaling | None:
+    """`rescaling_of` numbers; kept, for a schedule asks many times for the layers of a block."""
+    return _searched(
+        np.frombuffer(factors, np.float64),
+        np.frombuffer(sums, np.int64),
+        (np.frombuffer(lowest, np.int64), np.frombuffer(highest, np.int64)),
+        zero,
+        np.arange(low, high + 2, dtype=np.int64) - zero,
+    )
+
+
+def _searched(
+    factors: NDArray[np.float64],
+    sums: Int64s,
+    biases: tuple[Int64s, Int64s],
+    zero: int,
+    values: Int64s,
+) -> Rescaling | None:
+    multipliers, shifts = (a.astype(np.int64) for a in quantize_multipliers(factors))
+    if int(shifts.min()) < 33:
+        return None
     steps = _exact_steps(multipliers, shifts, values)
-    lowest, highest = (bias.astype(np.int64) for bias in bias_range(op))
-    lowest, highest = lowest - sums, highest + sums
+    lowest, highest = biases[0] - sums, biases[1] + sums
     limit = None
     if int(lowest.min()) < _LOWEST or int(highest.max()) > _HIGHEST:
         limit = _HIGHEST - int(sums.max())

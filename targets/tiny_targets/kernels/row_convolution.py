@@ -2,8 +2,8 @@
 
 What a fused block repeats: `prepare` once, then `emit_rows` for each band, in increasing order. The
 more rows in a band, the less often input rows are gathered and weights widened again. Some memory
-is kept from band to band (weight panels), the rest is free again after each, so that the stages of
-a block share it.
+is kept from band to band (weight panels, unless they would be large), the rest is free again after
+each, so that the stages of a block share it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tiny_dialect.types import shape_of
 from tiny_targets.kernels.address import Address, address_of
 from tiny_targets.kernels.convolution import Convolution
 from tiny_targets.kernels.dense import DenseEmitter
-from tiny_targets.kernels.dense_panel import dense_of
+from tiny_targets.kernels.dense_panel import Dense, dense_of
 from tiny_targets.kernels.depthwise import DepthwiseEmitter, depthwise_of
 from tiny_targets.kernels.nest import Buffer, Nest, image_shape
 from tiny_targets.kernels.pointwise import Pointwise, plan_of
@@ -58,12 +58,21 @@ class RowMemory:
     """Free between two bands."""
 
 
-def row_memory(op: Any, target: Any, tile: int, band: int) -> RowMemory:
-    """What the row form of a `conv2d` takes; nothing where only the plain loops apply.
+@dataclass(frozen=True)
+class RowSize:
+    """How much of a convolution is done at a time."""
 
-    It computes up to `band` rows at a time, and of a pointwise convolution widens up to `tile`
-    pixels.
-    """
+    tile: int
+    """Pixels of a pointwise convolution that are widened."""
+    band: int
+    """Rows of the output."""
+    keeps_panels: bool
+    """Whether the weights of a dense window stay widened from band to band, however many."""
+
+
+def row_memory(op: Any, target: Any, size: RowSize) -> RowMemory:
+    """What the row form of a `conv2d` takes; nothing where only the plain loops apply."""
+    tile, band = size.tile, size.band
     plan = plan_of(op, target)
     width = image_shape(op.x)[1]
     if plan is not None and plan.pixels <= width:
@@ -73,14 +82,25 @@ def row_memory(op: Any, target: Any, tile: int, band: int) -> RowMemory:
         return RowMemory(0, _words(depthwise.band(band).scratch_bytes))
     dense = dense_of(op, target)
     if dense is not None:
-        form = dense.band(band)
-        return RowMemory(_words(form.panel_bytes), _words(form.row_bytes))
+        form = _dense_rows(dense, size)
+        if form.held == form.outputs:
+            return RowMemory(_words(form.panel_bytes), _words(form.row_bytes))
+        return RowMemory(0, _words(form.scratch_bytes))
     return RowMemory(0, 0)
 
 
-def working_bytes(ops: Sequence[Any], target: Any, tile: int, bands: Sequence[int]) -> int:
+def _dense_rows(form: Dense, size: RowSize) -> Dense:
+    return form.band(size.band) if size.keeps_panels else form.band(size.band).least()
+
+
+def row_sizes(tile: int, bands: Sequence[int], keeps_panels: bool) -> list[RowSize]:
+    """One for each convolution of a chain."""
+    return [RowSize(tile, band, keeps_panels) for band in bands]
+
+
+def working_bytes(ops: Sequence[Any], target: Any, sizes: Sequence[RowSize]) -> int:
     """What several convolutions take together, a band of one after a band of another."""
-    parts = [row_memory(op, target, tile, band) for op, band in zip(ops, bands, strict=True)]
+    parts = [row_memory(op, target, size) for op, size in zip(ops, sizes, strict=True)]
     return sum(part.kept for part in parts) + max((part.passing for part in parts), default=0)
 
 
@@ -113,28 +133,27 @@ def row_convolutions(
     nest: Nest,
     ops: Sequence[Any],
     target: Any,
-    tile: int,
-    bands: Sequence[int],
+    sizes: Sequence[RowSize],
     scratch: Address | None,
 ) -> list[RowConvolution]:
     """The convolutions of one nest in `working_bytes` of scratch memory; plain loops without."""
-    parts = [row_memory(op, target, tile, band) for op, band in zip(ops, bands, strict=True)]
+    parts = [row_memory(op, target, size) for op, size in zip(ops, sizes, strict=True)]
     passing = max(part.passing for part in parts)
     kept, found = passing, []
-    for op, part, band in zip(ops, parts, bands, strict=True):
+    for op, part, size in zip(ops, parts, sizes, strict=True):
         if scratch is None or not (part.kept or part.passing):
             found.append(Convolution(nest, op))
             continue
-        found.append(_fast(nest, op, target, (tile, band), (scratch + kept, scratch)))
+        found.append(_fast(nest, op, target, size, (scratch + kept, scratch)))
         kept += part.kept
     return found
 
 
 def _fast(
-    nest: Nest, op: Any, target: Any, sizes: tuple[int, int], memory: tuple[Address, Address]
+    nest: Nest, op: Any, target: Any, size: RowSize, memory: tuple[Address, Address]
 ) -> RowConvolution:
     """The fast form, which exists; `memory` that is kept and that is free between bands."""
-    tile, band = sizes
+    tile, band = size.tile, size.band
     kept, start = memory
     plan, rescaling = plan_of(op, target), rescaling_of(op)
     assert rescaling is not None
@@ -152,7 +171,10 @@ def _fast(
         return DepthwiseEmitter(nest, op, depthwise.band(band), rescaling, target, start)
     dense = dense_of(op, target)
     assert dense is not None
-    return DenseEmitter(nest, op, dense.band(band), rescaling, target, kept, start)
+    form = _dense_rows(dense, size)
+    if form.held == form.outputs:
+        return DenseEmitter(nest, op, form, rescaling, target, kept, start)
+    return DenseEmitter(nest, op, form, rescaling, target, start, start + form.panel_bytes)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,10 @@ SCRATCH_BYTES = "tiny.scratch_bytes"
 
 @dataclass(frozen=True)
 class ScratchWish:
-    """Useful amounts of scratch memory, in bytes, increasing."""
+    """Useful amounts of scratch memory, in bytes, increasing.
+
+    The first is what the plan makes room for; 0 asks only for what is free.
+    """
 
     sizes: list[int]
 

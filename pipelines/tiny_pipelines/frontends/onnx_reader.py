@@ -1,13 +1,7 @@
-"""Importer of ONNX graphs in the QDQ form: float ops between DequantizeLinear and QuantizeLinear.
-
-The inputs of an op come from DequantizeLinear. Its result waits, through Relu, Clip and changes of
-shape that nothing else reads, for the QuantizeLinear that says its scale: that makes one integer
-layer of all. Anything else is an error that names the node. uint8 becomes int8 by 128 less; images
-become NHWC, and so do weights. A Softmax at the end is dropped.
-"""
+"""One walk over an ONNX graph: what each tensor is so far, and the kinds of tensors there are."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -17,8 +11,9 @@ from numpy.typing import NDArray
 from tiny_pipelines.frontends.activations import quantized_clamp
 from tiny_pipelines.frontends.builder import NetworkBuilder
 from tiny_pipelines.frontends.layers import INPUT, Network, Quantization
-from tiny_pipelines.frontends.onnx_file import Node, constant_of, input_shape, load_graph
-from tiny_pipelines.frontends.values import NCHW, NHWC, Value
+from tiny_pipelines.frontends.onnx_constants import folded, quantized
+from tiny_pipelines.frontends.onnx_file import KINDS, Node, constant_of, input_shape
+from tiny_pipelines.frontends.values import NCHW, NHWC, Value, as_float64
 
 Bounds = tuple[float, float]
 Clamp = tuple[int, int]
@@ -30,12 +25,21 @@ _BYTES = (np.dtype(np.int8), np.dtype(np.uint8))
 _WORD = np.dtype(np.int32)
 _PLACEHOLDER = Quantization(1.0, 0)
 
+OWN_OPERATORS = ("Constant", "DequantizeLinear", "QuantizeLinear")
+"""What the reader itself reads."""
+_OTHER_FORMS = (
+    *("QLinear", "com.microsoft::QLinear", "com.microsoft::QGemm", "com.microsoft::Dynamic"),
+    *("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"),
+)
+"""How the operators of quantized graphs that are not QDQ begin."""
+
 
 @dataclass(frozen=True)
 class Quantized:
-    """The integers that a QuantizeLinear computes, or a quantized input."""
+    """The integers that a QuantizeLinear computes; `kind` is their type in the file."""
 
     value: Value
+    kind: Any
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,22 @@ class RawInput:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Dequantized constants: symmetric integers and their scales along `axis`."""
+    """Dequantized constants: integers less their zero points, and their scales along `axis`.
+
+    int8 where the zero points are in the middle of the range, int16 elsewhere; int32 biases.
+    """
 
     integers: NDArray[Any]
     scales: NDArray[np.float64]
     axis: int
+
+    @property
+    def real(self) -> NDArray[np.float64]:
+        """What the constants stand for."""
+        shape = [1] * self.integers.ndim
+        if self.scales.size > 1:
+            shape[self.axis] = self.scales.size
+        return self.integers * self.scales.reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,7 @@ class Pending:
 
     finish: Finish
     layer: str
+    place: str
     bounds: Bounds = UNBOUNDED
     views: tuple[Callable[[Value], Value], ...] = ()
     with_bias: Callable[[Any], "Pending"] | None = None
@@ -76,7 +92,7 @@ class Pending:
 
 @dataclass(frozen=True)
 class Ended:
-    """What a Softmax at the end computes."""
+    """What a Softmax or Sigmoid at the end computes, rounded or not."""
 
     value: Value
     by: str
@@ -86,30 +102,22 @@ _INSTEAD: tuple[tuple[type[Any], str], ...] = (
     (Pending, "a float result that no QuantizeLinear has rounded"),
     (RawInput, "the input; expected QuantizeLinear and DequantizeLinear behind it"),
     (Quantized, "integers without DequantizeLinear"),
-    (Ended, "the result of a Softmax, which is only allowed at the end"),
+    (Ended, "the result of a Softmax or Sigmoid, which is only allowed at the end"),
 )
 """What stands where an activation should, in words."""
 
 Tensor = Quantized | Real | RawInput | Weights | Pending | Ended | NDArray[Any]
 
 
-def read_network(data: bytes, name: str, source: str) -> Network:
-    """The network in the bytes of an `.onnx` file; `InvalidModel` names the node and the reason."""
-    return Reader(load_graph(data, source), source).network(name)
-
-
-def supported_operators() -> tuple[str, ...]:
-    """The operators that are imported, by name."""
-    from tiny_pipelines.frontends.onnx_rules import RULES
-
-    return tuple(sorted({*RULES, "Constant", "DequantizeLinear", "QuantizeLinear"}))
+Rule = Callable[["Reader", Node], Tensor]
+"""What a node computes, from what the reader knows."""
 
 
 class Reader:
     """One walk over the nodes: what each tensor is so far."""
 
-    def __init__(self, graph: Any, source: str) -> None:
-        self.source, self.graph = source, graph
+    def __init__(self, graph: Any, source: str, rules: Mapping[str, Rule]) -> None:
+        self.source, self.graph, self.rules = source, graph, rules
         self.build = NetworkBuilder(source)
         self.nodes = [Node(index, proto, source) for index, proto in enumerate(graph.node)]
         self.uses = Counter(name for node in self.nodes for name in node.inputs)
@@ -162,7 +170,10 @@ class Reader:
         self.tensors[name] = RawInput(value, _KINDS[kind])
 
     def _is_channels_last(self, name: str, rank: int) -> bool:
-        """True where the first op behind the input moves the last axis to the front."""
+        """True where the first op behind the input moves the last axis to the front, or reads it.
+
+        A matrix product of a tensor of rank 3 or 4 is one of its last axis.
+        """
         if rank < 3:
             return True
         to_front = [0, rank - 1, *range(1, rank - 1)]
@@ -172,23 +183,26 @@ class Reader:
                 continue
             if node.type == "Transpose":
                 return node.integers("perm", None) == to_front
+            if node.type == "MatMul":
+                return True
             if node.type in ("QuantizeLinear", "DequantizeLinear", "Identity"):
                 names.update(node.outputs)
         return False
 
     def _node(self, node: Node) -> None:
-        from tiny_pipelines.frontends.onnx_rules import RULES
-
-        if node.type == "Constant":
-            result: Tensor = self._constant(node)
+        known = self._folded(node)
+        if known is not None:
+            result: Tensor = known
+        elif node.type == "Constant":
+            result = node.constant()
         elif node.type == "QuantizeLinear":
             result = self._quantize(node)
         elif node.type == "DequantizeLinear":
             result = self._dequantize(node)
-        elif node.type in RULES:
-            result = RULES[node.type](self, node)
+        elif node.type in self.rules:
+            result = self.rules[node.type](self, node)
         else:
-            self.fail(f"is not supported; supported are {', '.join(supported_operators())}")
+            self._unsupported(node)
         if not node.outputs or not node.outputs[0]:
             self.fail("has no output")
         if any(self.uses[name] for name in node.outputs[1:]):
@@ -197,11 +211,24 @@ class Reader:
             self.fail(f"computes {node.outputs[0]!r} a second time")
         self.tensors[node.outputs[0]] = result
 
-    def _constant(self, node: Node) -> NDArray[Any]:
-        value = node.tensor("value")
-        if value is None:
-            self.fail("has no tensor as its value, which is not supported")
-        return value
+    def _folded(self, node: Node) -> NDArray[Any] | None:
+        """What a node computes from constants alone; None for any other node."""
+        arrays: list[NDArray[Any] | None] = []
+        for name in node.inputs:
+            found = self.tensors.get(name) if name else None
+            if name and not isinstance(found, np.ndarray):
+                return None
+            arrays.append(found if isinstance(found, np.ndarray) else None)
+        return folded(node, arrays)
+
+    def _unsupported(self, node: Node) -> NoReturn:
+        supported = ", ".join(sorted({*self.rules, *OWN_OPERATORS}))
+        if node.type.startswith(_OTHER_FORMS):
+            self.fail(
+                "is of another quantized form; quantize statically in the QDQ form "
+                f"(quant_format=QuantFormat.QDQ), of which are supported {supported}"
+            )
+        self.fail(f"is not supported; supported are {supported}")
 
     # Operands.
 
@@ -250,43 +277,51 @@ class Reader:
 
     # Quantization.
 
-    def _parameters(self, node: Node) -> tuple[NDArray[np.float64], NDArray[Any]]:
-        """(scales, zero points) of a QuantizeLinear or DequantizeLinear."""
+    def _parameters(self, node: Node, kind: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """(scales, zero points) of a node that (de)quantizes; zeros of `kind` where it has none."""
         scales = self.constant(node, 1)
         zeros = self.optional(node, 2)
         if zeros is None:
-            zeros = np.zeros(scales.shape, np.uint8)
+            zeros = np.zeros(scales.shape, kind)
         if not isinstance(zeros, np.ndarray) or scales.dtype != np.float32:
             self.fail("expects constant float32 scales and constant zero points")
         if node.integer("block_size", 0) or scales.ndim > 1 or zeros.size != scales.size:
             self.fail("has scales or zero points in blocks, which is not supported")
-        return scales.astype(np.float64).reshape(-1), zeros.reshape(-1)
+        return as_float64(scales).reshape(-1), zeros.reshape(-1)
 
-    def _activation(self, node: Node) -> Quantization:
-        """The int8 quantization of an activation."""
-        scales, zeros = self._parameters(node)
+    def _activation(self, node: Node, kind: Any) -> tuple[Quantization, Any]:
+        """The int8 quantization of an activation, and its type in the file; `kind` if unsaid."""
+        scales, zeros = self._parameters(node, kind)
         if scales.size != 1:
             self.fail(f"has {scales.size} scales; an activation has one")
         if zeros.dtype not in _BYTES:
             self.fail(f"quantizes to {zeros.dtype}; only int8 and uint8 are supported")
         shift = 128 if zeros.dtype == np.uint8 else 0
-        return Quantization(float(scales[0]), int(zeros[0]) - shift)
+        return Quantization(float(scales[0]), int(zeros[0]) - shift), zeros.dtype
 
-    def _quantize(self, node: Node) -> Quantized:
-        found, output = self.operand(node, 0), self._activation(node)
+    def _quantize(self, node: Node) -> Tensor:
+        found = self.operand(node, 0)
+        default = KINDS.get(node.integer("output_dtype", 0), np.dtype(np.uint8))
+        if isinstance(found, np.ndarray):
+            return self._quantized_constant(node, found, default)
+        if isinstance(found, Ended):
+            return found
+        output, kind = self._activation(node, default)
         if isinstance(found, RawInput) and found.kind == "float":
-            return Quantized(self._quantized_input(found, output))
+            return Quantized(self._quantized_input(found, output), kind)
         if isinstance(found, Real):
-            return Quantized(self.build.requantize(found.value, output))
+            return Quantized(self.build.requantize(found.value, output), kind)
         if not isinstance(found, Pending):
             self.fail(f"quantizes {node.inputs[0]!r}, which is not the result of an op")
         self.once(node, 0)
         clamp = quantized_clamp(found.bounds, output)
+        here, self.build.place = self.build.place, found.place
         self.build.layer_name = found.layer
         value = found.finish(output, clamp)
         for view in found.views:
             value = view(value)
-        return Quantized(value)
+        self.build.place = here
+        return Quantized(value, kind)
 
     def _quantized_input(self, found: RawInput, quantization: Quantization) -> Value:
         if found.value.name != INPUT:
@@ -297,31 +332,53 @@ class Reader:
         found = self.operand(node, 0)
         if isinstance(found, np.ndarray):
             return self._dequantized_constant(node, found)
-        output = self._activation(node)
+        if isinstance(found, Ended):
+            return found
         if isinstance(found, RawInput) and found.kind != "float":
+            output, _ = self._activation(node, np.dtype(found.kind))
             return Real(self._quantized_input(found, output))
         if not isinstance(found, Quantized):
             self.fail(f"reads {node.inputs[0]!r}, which is not quantized")
+        output, _ = self._activation(node, found.kind)
         if found.value.quantization != output:
             self.fail(
                 f"reads {node.inputs[0]!r} with another scale or zero point than it is written with"
             )
         return Real(found.value)
 
+    def _axis(self, node: Node, values: NDArray[Any], scales: NDArray[Any]) -> int:
+        """The axis of `values` that a node has its scales along."""
+        axis = node.integer("axis", 1)
+        axis = axis + values.ndim if axis < 0 else axis
+        fits = 0 <= axis < values.ndim and scales.size == values.shape[axis]
+        if scales.size > 1 and not fits:
+            self.fail(f"has {scales.size} scales for {list(values.shape)} along axis {axis}")
+        return axis
+
+    def _quantized_constant(self, node: Node, values: NDArray[Any], kind: Any) -> NDArray[Any]:
+        scales, zeros = self._parameters(node, kind)
+        if values.dtype != np.float32 or zeros.dtype not in _BYTES:
+            self.fail(f"quantizes a constant, {values.dtype}, to {zeros.dtype}")
+        if not (np.isfinite(values).all() and np.isfinite(scales).all() and (scales > 0).all()):
+            self.fail("quantizes a constant that is not finite, or by a scale that is not positive")
+        axis = self._axis(node, values, scales)
+        return quantized(values, scales.astype(np.float32), zeros, axis)
+
     def _dequantized_constant(self, node: Node, values: NDArray[Any]) -> Weights:
-        scales, zeros = self._parameters(node)
+        scales, zeros = self._parameters(node, values.dtype)
         plain = values.dtype in _BYTES and zeros.dtype == values.dtype
         if not plain and not (values.dtype == _WORD and not zeros.any()):
             self.fail(f"dequantizes {values.dtype} by {zeros.dtype} zero points")
-        axis = node.integer("axis", 1)
-        axis = axis + values.ndim if axis < 0 else axis
-        if scales.size > 1 and (axis >= values.ndim or scales.size != values.shape[axis]):
-            self.fail(f"has {scales.size} scales for {list(values.shape)} along axis {axis}")
-        offset = 128 if values.dtype == np.uint8 else 0
-        if (zeros.astype(np.int64) != offset).any():
-            self.fail("has asymmetric weights; expected zero points in the middle of the range")
-        kind = np.int32 if values.dtype == np.int32 else np.int8
-        return Weights((values.astype(np.int64) - offset).astype(kind), scales, axis)
+        axis = self._axis(node, values, scales)
+        if values.dtype == _WORD:
+            return Weights(values, scales, axis)
+        middle = 128 if values.dtype == np.uint8 else 0
+        kind = np.int8 if (zeros == middle).all() else np.int16
+        shape = [1] * values.ndim
+        if zeros.size > 1:
+            shape[axis] = zeros.size
+        less = values.astype(np.int16) - zeros.reshape(shape).astype(np.int16)
+        return Weights(np.asarray(less, kind), scales, axis)
 
 
 def narrowed(pending: Pending, bounds: Bounds) -> Pending:

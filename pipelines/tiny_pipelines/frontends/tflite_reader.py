@@ -1,10 +1,7 @@
-"""Importer of int8 TFLite files: per-channel symmetric weights, asymmetric activations.
+"""One walk over the operators of a TFLite graph: the value behind each tensor so far."""
 
-What stands at the edges, QUANTIZE in front and DEQUANTIZE and (LOG_)SOFTMAX behind, is dropped:
-the model reads int8 and returns int8 logits. An operator that is not in `supported_operators` is
-refused by name and index; so are hybrid, sparse and float models.
-"""
-
+import math
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import numpy as np
@@ -30,36 +27,24 @@ from tiny_pipelines.frontends.tflite_file import (
     Graph,
     Operator,
     Tensor,
-    read_graph,
 )
-from tiny_pipelines.frontends.tflite_rules import RULES
-from tiny_pipelines.frontends.values import Pads, Pair, Value, image_shape
+from tiny_pipelines.frontends.values import Pads, Pair, Value, as_float64, image_shape
 
 _ACTIVATIONS = {1: RELU, 2: RELU_N1_TO_1, 3: RELU6}
 _SAME = 0
 
-_EDGES = ("QUANTIZE", "DEQUANTIZE", "SOFTMAX", "LOG_SOFTMAX")
+EDGES = ("QUANTIZE", "DEQUANTIZE", "SOFTMAX", "LOG_SOFTMAX", "LOGISTIC")
+"""What the reader itself reads, at the edges of the integer part."""
 
-
-def read_network(data: bytes, name: str, source: str) -> Network:
-    """The network in the bytes of a `.tflite` file; `InvalidModel` names operator and reason."""
-    try:
-        graph = read_graph(data)
-    except Damaged as error:
-        raise InvalidModel(f"damaged TFLite file: {error}", source) from error
-    return Reader(graph, source).network(name)
-
-
-def supported_operators() -> tuple[str, ...]:
-    """The operators that are imported; (LOG_)SOFTMAX and DEQUANTIZE at the end only."""
-    return tuple(sorted({*RULES, *_EDGES}))
+Rule = Callable[["Reader", Operator], Value]
+"""What an operator computes, from what the reader knows."""
 
 
 class Reader:
     """One walk over the operators: the value behind each tensor so far."""
 
-    def __init__(self, graph: Graph, source: str) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, source: str, rules: Mapping[str, Rule]) -> None:
+        self.graph, self.rules = graph, rules
         self.build = NetworkBuilder(source)
         self.values: dict[int, Value] = {}
         self.ends: dict[int, tuple[str, Value]] = {}
@@ -105,11 +90,12 @@ class Reader:
         place = f"{operator.name.lower()}.{operator.index}"
         self.build.place = operator.title
         try:
-            if operator.name in _EDGES and self.edge(operator):
+            if operator.name in EDGES and self.edge(operator):
                 return
-            rule = RULES.get(operator.name)
+            rule = self.rules.get(operator.name)
             if rule is None:
-                self.fail(f"is not supported; supported are {', '.join(supported_operators())}")
+                supported = sorted({*self.rules, *EDGES})
+                self.fail(f"is not supported; supported are {', '.join(supported)}")
             if not operator.inputs or len(operator.outputs) != 1:
                 self.fail(f"has {len(operator.inputs)} inputs and {len(operator.outputs)} outputs")
             self.build.layer_name = place
@@ -157,9 +143,12 @@ class Reader:
                 f"reads the result of {self.ends[index][0]}, which is only allowed at the end"
             )
         if index not in self.values:
-            constant = "a constant, which is not supported" if tensor.data.size else "not int8"
-            kind = f" of type {tensor.type_name}" if tensor.kind != INT8 else ""
-            self.fail(f"reads {tensor.title}{kind}: {constant} as input {number}")
+            if tensor.kind != INT8:
+                self.fail(
+                    f"reads {tensor.title} of type {tensor.type_name} as input {number}; only "
+                    "int8 activations are supported: convert with full integer quantization"
+                )
+            self.fail(f"reads {tensor.title}: a constant, which is not supported as input {number}")
         return self.values[index]
 
     def image(self, operator: Operator, number: int = 0) -> Value:
@@ -180,7 +169,10 @@ class Reader:
                 f"{tensor.title} has {tensor.scales.size} scales and {tensor.zero_points.size} "
                 "zero points; an activation has one each"
             )
-        return Quantization(float(tensor.scales[0]), int(tensor.zero_points[0]))
+        scale = float(tensor.scales[0])
+        if not 0 < scale < math.inf:
+            self.fail(f"{tensor.title} has scale {scale}; a scale is positive and finite")
+        return Quantization(scale, int(tensor.zero_points[0]))
 
     def output(self, operator: Operator) -> Quantization:
         """The quantization of an operator's result."""
@@ -209,7 +201,7 @@ class Reader:
             self.fail(
                 f"has weights {tensor.type_name} {list(tensor.shape)}; expected int8, rank {rank}"
             )
-        channels, scales = tensor.shape[axis], tensor.scales.astype(np.float64)
+        channels, scales = tensor.shape[axis], as_float64(tensor.scales)
         if scales.size not in (1, channels) or (scales.size > 1 and tensor.dimension != axis):
             self.fail(
                 f"has {scales.size} weight scales along axis {tensor.dimension}; expected one, or "
