@@ -21,23 +21,26 @@ _TABLES = {"tiny.conv2d": 2, "tiny.add": 1, "tiny.gather_channels": 1}
 
 
 def find_runs(function: Any) -> list[list[Any]]:
-    """The longest chains: each op hands its first result to the next and to gathers only."""
+    """The longest chains: each op hands its first result to the next and to gathers only.
+
+    No op is in two of them: of two branches that an addition joins, the longer one has it.
+    """
     place = {op.operation: number for number, op in enumerate(body(function))}
-    following = {}
+    runs: dict[Any, list[Any]] = {}
+    ended: dict[Any, list[Any]] = {}
     for op in body(function):
-        if isinstance(op, Conv2D):
-            consumer = _consumer(op, place)
-            if consumer is not None:
-                following[op.operation] = consumer
-    continued = {op.operation for op in following.values()}
-    runs = []
-    for op in body(function):
-        if op.operation in following and op.operation not in continued:
-            run = [op]
-            while run[-1].operation in following:
-                run.append(following[run[-1].operation])
-            runs.append(run)
-    return runs
+        run = [*runs.pop(op.operation, []), op]
+        following = _consumer(op, place) if isinstance(op, Conv2D) else None
+        if following is None:
+            ended[op.operation] = run
+            continue
+        other = runs.get(following.operation, [])
+        longer, shorter = (other, run) if len(other) > len(run) else (run, other)
+        runs[following.operation] = longer
+        if shorter:
+            ended[shorter[-1].operation] = shorter
+    found = [run for run in ended.values() if len(run) > 1]
+    return sorted(found, key=lambda run: place[run[0].operation])
 
 
 def _consumer(conv: Any, place: dict[Any, int]) -> Any | None:

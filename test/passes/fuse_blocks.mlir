@@ -70,3 +70,31 @@ func.func @infer(%x: !x) -> (!x, !x, !x) {
 // ALL:             layer = "wide"
 // ALL:           }) {layer = "small..wide"
 // ALL-NEXT:      "tiny.add"
+
+// -----
+
+// Two branches that an addition joins: the longer one takes it along, the other stays a convolution.
+
+!q = !quant.uniform<i8:f32, 5.000000e-01:-3>
+!x = tensor<1x8x4x4x!q>
+!h = tensor<1x8x4x32x!q>
+func.func @infer(%x: !x) -> !x {
+  %w0 = "tiny.parameter"() {symbol = "w0", value = dense<1> : tensor<32x1x1x4xi8>} : () -> tensor<32x1x1x4xi8>
+  %b0 = "tiny.parameter"() {symbol = "b0", value = dense<1> : tensor<32xi32>} : () -> tensor<32xi32>
+  %w1 = "tiny.parameter"() {symbol = "w1", value = dense<1> : tensor<4x1x1x32xi8>} : () -> tensor<4x1x1x32xi8>
+  %b1 = "tiny.parameter"() {symbol = "b1", value = dense<1> : tensor<4xi32>} : () -> tensor<4xi32>
+  %w2 = "tiny.parameter"() {symbol = "w2", value = dense<1> : tensor<4x1x1x4xi8>} : () -> tensor<4x1x1x4xi8>
+  %e = "tiny.conv2d"(%x, %w0, %b0) {clamp = array<i64: -128, 127>, groups = 1 : i64, layer = "expand", operandSegmentSizes = array<i32: 1, 1, 1, 0>, pads = array<i64: 0, 0, 0, 0>, resultSegmentSizes = array<i32: 1, 0>, strides = array<i64: 1, 1>, weight_scales = dense<0.5> : tensor<32xf64>} : (!x, tensor<32x1x1x4xi8>, tensor<32xi32>) -> !h
+  %p = "tiny.conv2d"(%e, %w1, %b1) {clamp = array<i64: -128, 127>, groups = 1 : i64, layer = "project", operandSegmentSizes = array<i32: 1, 1, 1, 0>, pads = array<i64: 0, 0, 0, 0>, resultSegmentSizes = array<i32: 1, 0>, strides = array<i64: 1, 1>, weight_scales = dense<0.5> : tensor<4xf64>} : (!h, tensor<4x1x1x32xi8>, tensor<4xi32>) -> !x
+  %s = "tiny.conv2d"(%x, %w2, %b1) {clamp = array<i64: -128, 127>, groups = 1 : i64, layer = "shortcut", operandSegmentSizes = array<i32: 1, 1, 1, 0>, pads = array<i64: 0, 0, 0, 0>, resultSegmentSizes = array<i32: 1, 0>, strides = array<i64: 1, 1>, weight_scales = dense<0.5> : tensor<4xf64>} : (!x, tensor<4x1x1x4xi8>, tensor<4xi32>) -> !x
+  %y = "tiny.add"(%s, %p) {clamp = array<i64: -128, 127>, layer = "join", resultSegmentSizes = array<i32: 1, 0>} : (!x, !x) -> !x
+  return %y : !x
+}
+
+// ALL-LABEL:   func.func @infer(
+// ALL:           %[[S:.*]] = "tiny.conv2d"({{.*}}layer = "shortcut"
+// ALL:           %[[Y:.*]] = "tiny.fused_block"
+// ALL:             "tiny.conv2d"({{.*}}layer = "expand"
+// ALL:             "tiny.conv2d"({{.*}}layer = "project"
+// ALL:             "tiny.add"({{.*}}layer = "join"
+// ALL:           return %[[Y]]
